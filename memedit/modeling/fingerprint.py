@@ -1,0 +1,54 @@
+"""The fingerprint of a base model: a store must never be opened with another one."""
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor
+
+from memedit.modeling.memory_table import OVERLAY_BUFFERS
+from memedit.modeling.model import MemoryLlamaForCausalLM
+
+_ARCHITECTURE_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_parameters",
+    "tie_word_embeddings",
+    "attention_bias",
+    "mlp_bias",
+)
+
+
+def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:
+    """Hash what an edit rests on: configuration, dense weights, routing and base values, but not the overlay.
+
+    Args:
+        model: the model; its overlays make no difference.
+
+    Returns:
+        SHA-256 as 64 hexadecimal digits.
+    """
+    config = model.config.to_dict()
+    fields = {
+        name: config.get(name)
+        for name in sorted({*_ARCHITECTURE_FIELDS, *(name for name in config if name.startswith("memory_"))})
+        if not name.startswith("memory_overlay_")
+    }
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.named_parameters()):
+        if name.rpartition(".")[2] not in OVERLAY_BUFFERS:
+            digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(_tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _tensor_bytes(tensor: Tensor) -> memoryview:
+    # numpy knows no bfloat16; the bytes are the same under any view.
+    return memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -1,0 +1,130 @@
+"""The memory layer: a product-key look-up of value rows for every token.
+
+A query sees a window of w tokens: z_t = [x_t; x_{t-1}; ...; x_{t-w+1}] of the block's normalised FFN inputs, where
+positions before a row's first real token repeat that token (left padding must not reach the query). Each head
+scores its query against n*n slots by two sets of n sub-keys, keeps the k best, and weighs them by a softmax.
+Routing is computed, and its parameters are held, in fp32 whatever the model's type: it has to come out the same in
+training, in use and after a reload. Which rows speak is decided by the table (base rows, overlay, gate).
+
+Source: Berges et al. 2024 (arXiv 2412.09764), section 2; the window is ours.
+"""
+
+import torch
+from memedit_kernels.product_key_topk import product_key_topk
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memedit.modeling.configuration import MemoryLlamaConfig
+from memedit.modeling.memory_table import MemoryTable
+
+
+def query_windows(
+    hidden: Tensor, window: int, *, first_position: Tensor | None = None, num_new: int | None = None
+) -> Tensor:
+    """Put each token's hidden state and those of the window - 1 tokens before it side by side.
+
+    Args:
+        hidden: [batch, time, dim], past tokens first.
+        window: tokens seen by a query, 1 = the token alone.
+        first_position: int64 [batch], each row's first real token; earlier positions repeat it. None = all 0.
+        num_new: return windows of the last num_new tokens only; None = all.
+
+    Returns:
+        [batch, num_new, window * dim], the token itself first.
+    """
+    batch, time, dim = hidden.shape
+    num_new = time if num_new is None else num_new
+    if window == 1:
+        return hidden[:, time - num_new :]
+    position = torch.arange(time - num_new, time, device=hidden.device)
+    source = position[:, None] - torch.arange(window, device=hidden.device)  # [num_new, window]
+    if first_position is None:
+        source = source.clamp(min=0).expand(batch, -1, -1)
+    else:
+        # A padding position lies before the first real token: it sees itself only.
+        source = source.maximum(first_position.to(hidden.device)[:, None, None]).minimum(position[:, None])
+    row = torch.arange(batch, device=hidden.device)[:, None, None] * time
+    windows = hidden.reshape(batch * time, dim).index_select(0, (row + source).flatten())
+    return windows.view(batch, num_new, window * dim)
+
+
+class MemoryLayer(nn.Module):
+    """Product keys, query projection and output path of one block; the values are in a MemoryTable."""
+
+    def __init__(self, config: MemoryLlamaConfig) -> None:
+        super().__init__()
+        self.window, self.heads, self.top_k = (
+            config.memory_query_window,
+            config.memory_heads,
+            config.memory_top_k,
+        )
+        self.key_dim, self.temperature = config.memory_key_dim, float(config.memory_temperature)
+        self.normalises_halves = config.memory_query_norm == "halves"
+        half = config.memory_key_dim // 2
+        self.sub_keys = nn.Parameter(
+            torch.empty(self.heads, 2, config.memory_num_keys, half, dtype=torch.float32)
+        )
+        self.query_projection = nn.Linear(
+            self.window * config.hidden_size, self.heads * self.key_dim, dtype=torch.float32
+        )
+        self.gate_projection = (
+            nn.Linear(config.hidden_size, config.value_dim) if config.memory_gated_output else None
+        )
+        self.output_projection = (
+            nn.Linear(config.value_dim, config.hidden_size) if config.has_output_projection else None
+        )
+
+    def route(
+        self, hidden: Tensor, *, first_position: Tensor | None = None, num_new: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Find the slots of every token and their weights.
+
+        Args:
+            hidden: [batch, time, hidden_size], the block's normalised FFN inputs, past tokens first.
+            first_position: int64 [batch], each row's first real token. None = all 0 (no left padding).
+            num_new: route the last num_new tokens only; None = all.
+
+        Returns:
+            slots int64 and weights fp32, both [batch * num_new, heads * k]; a head's k weights sum to 1.
+        """
+        windows = query_windows(hidden, self.window, first_position=first_position, num_new=num_new)
+        return self.route_windows(windows.flatten(0, 1))
+
+    def route_windows(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Route tokens whose query windows are already built (see query_windows).
+
+        Args:
+            windows: [tokens, window * hidden_size].
+
+        Returns:
+            slots int64 and weights fp32, both [tokens, heads * k].
+        """
+        projection = self.query_projection
+        queries = functional.linear(windows.float(), projection.weight.float(), projection.bias.float())
+        queries = queries.view(-1, self.heads, self.key_dim)
+        sub_keys = self.sub_keys.float()
+        if self.normalises_halves:
+            halves = queries.view(-1, self.heads, 2, self.key_dim // 2)
+            queries = functional.normalize(halves, dim=-1).view_as(queries)
+            sub_keys = functional.normalize(sub_keys, dim=-1)
+        slots, scores = product_key_topk(queries, sub_keys, self.top_k)
+        weights = torch.softmax(scores * self.temperature, dim=-1)
+        return slots.flatten(1), weights.flatten(1)
+
+    def forward(self, hidden: Tensor, table: MemoryTable, slots: Tensor, weights: Tensor) -> Tensor:
+        """Look the slots up and take them through the output path.
+
+        Args:
+            hidden: [batch, time, hidden_size], the tokens' normalised FFN inputs (read by a gated output only).
+            table: the value table.
+            slots: int64 [batch * time, heads * k] from route.
+            weights: fp32 [batch * time, heads * k] from route.
+
+        Returns:
+            [batch, time, hidden_size] in the type of hidden.
+        """
+        bag = table(slots, weights).view(*hidden.shape[:-1], -1).to(hidden.dtype)
+        if self.gate_projection is not None:
+            bag = bag * functional.silu(self.gate_projection(hidden))
+        output: Tensor = bag if self.output_projection is None else self.output_projection(bag)
+        return output

@@ -1,0 +1,137 @@
+"""The value table of a memory layer: base rows that never change, and the overlay of written rows on top.
+
+A retrofit has no base rows (they would all be zeros). The overlay lives in buffers, so that save_pretrained stores
+it and a forward reads it in place; it stays in fp32 whatever the model's type is. Several memory layers may share
+one table.
+"""
+
+from typing import NamedTuple
+
+import torch
+from memedit_kernels.slot_bag import slot_bag
+from torch import Tensor, nn
+
+from memedit.modeling.configuration import MemoryLlamaConfig
+from memedit.modeling.overlay import Overlay, lookup_owners, ownership_gate, written_rows
+
+OVERLAY_BUFFERS = ("overlay_slots", "overlay_values", "overlay_owners", "overlay_thresholds")
+
+
+class GatedLookup(NamedTuple):
+    """What a token's look-ups found in the overlay.
+
+    Attributes:
+        rows: int64 [tokens, j], overlay row or -1.
+        weights: [tokens, j], routing weights after the ownership gate.
+        best_owner: int64 [tokens], owner with the largest mass, -1 = none.
+        mass: [tokens], that owner's share of the routing, 0 to 1.
+    """
+
+    rows: Tensor
+    weights: Tensor
+    best_owner: Tensor
+    mass: Tensor
+
+
+class MemoryTable(nn.Module):
+    """Base values [slots, value_dim] (or none) and the overlay of written rows."""
+
+    values: nn.Parameter | None
+    overlay_slots: Tensor | None
+    overlay_values: Tensor | None
+    overlay_owners: Tensor | None
+    overlay_thresholds: Tensor | None
+
+    def __init__(self, config: MemoryLlamaConfig, table_index: int) -> None:
+        super().__init__()
+        self.num_slots, self.value_dim, self.heads = config.num_slots, config.value_dim, config.memory_heads
+        base = None if config.memory_empty_base else nn.Parameter(torch.empty(self.num_slots, self.value_dim))
+        self.register_parameter("values", base)
+        for name in OVERLAY_BUFFERS:
+            self.register_buffer(name, None)
+        self.owner_names: tuple[str, ...] = tuple(config.memory_overlay_owner_names[table_index])
+        num_rows = config.memory_overlay_rows[table_index]
+        if num_rows:
+            num_owners = config.memory_overlay_owners[table_index]
+            self.overlay_slots = torch.arange(num_rows)
+            self.overlay_values = torch.zeros(num_rows, self.value_dim, dtype=torch.float32)
+            self.overlay_owners = torch.zeros(num_rows, dtype=torch.int64)
+            self.overlay_thresholds = torch.zeros(num_owners, dtype=torch.float32)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a base table nor a written row, so that nothing can come out."""
+        return self.values is None and self.overlay_slots is None
+
+    @property
+    def overlay(self) -> Overlay | None:
+        """The written rows, None when there are none."""
+        slots, values = self.overlay_slots, self.overlay_values
+        owners, thresholds = self.overlay_owners, self.overlay_thresholds
+        if slots is None or values is None or owners is None or thresholds is None:
+            return None
+        return Overlay(slots, values.float(), owners, thresholds.float(), self.owner_names)
+
+    def set_overlay(self, overlay: Overlay | None) -> None:
+        """Put these written rows in place of the present ones; None, or an overlay without rows, takes them away.
+
+        The tensors are used as they are, not copied: gradients reach overlay.values when it requires them.
+
+        Raises:
+            ValueError: when a slot lies outside the table or the width does not fit.
+        """
+        if overlay is None or overlay.num_rows == 0:
+            for name in OVERLAY_BUFFERS:
+                self.register_buffer(name, None)
+            self.owner_names = ()
+            return
+        if int(overlay.slots[-1]) >= self.num_slots:
+            raise ValueError(
+                f"overlay.slots: got slot {int(overlay.slots[-1])}, expected below {self.num_slots}"
+            )
+        if overlay.values.shape[1] != self.value_dim:
+            raise ValueError(
+                f"overlay.values: got width {overlay.values.shape[1]}, expected {self.value_dim}"
+            )
+        self.register_buffer("overlay_slots", overlay.slots)
+        self.register_buffer("overlay_values", overlay.values)
+        self.register_buffer("overlay_owners", overlay.owners)
+        self.register_buffer("overlay_thresholds", overlay.thresholds)
+        self.owner_names = overlay.owner_names
+
+    def look_up_overlay(self, slots: Tensor, weights: Tensor) -> GatedLookup | None:
+        """Find the written rows among these look-ups and let the ownership gate weigh them.
+
+        Args:
+            slots: int64 [tokens, heads * k].
+            weights: fp32 [tokens, heads * k].
+
+        Returns:
+            The look-ups, None when the table has no overlay.
+        """
+        if self.overlay_slots is None or self.overlay_owners is None or self.overlay_thresholds is None:
+            return None
+        rows = written_rows(self.overlay_slots, slots)
+        owners = lookup_owners(self.overlay_owners, rows)
+        gated, best_owner, mass = ownership_gate(owners, weights, self.overlay_thresholds.float(), self.heads)
+        return GatedLookup(rows, gated, best_owner, mass)
+
+    def forward(self, slots: Tensor, weights: Tensor) -> Tensor:
+        """Return the bag of each token: base rows and written rows, weighted.
+
+        Args:
+            slots: int64 [tokens, heads * k].
+            weights: fp32 [tokens, heads * k].
+
+        Returns:
+            fp32 [tokens, value_dim].
+        """
+        found = self.look_up_overlay(slots, weights)
+        bag: Tensor | None = None
+        if self.values is not None:
+            bag = slot_bag(self.values, slots, weights)
+        if found is not None and self.overlay_values is not None:
+            speaking = found.rows.masked_fill(found.weights == 0, -1)
+            written = slot_bag(self.overlay_values, speaking, found.weights)
+            bag = written if bag is None else bag + written
+        return weights.new_zeros(len(slots), self.value_dim) if bag is None else bag
