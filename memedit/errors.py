@@ -1,8 +1,8 @@
 """Every error that memedit raises on purpose: a message, what to do about it, and an exit code.
 
-What: a small tree under `MemeditError`; the command line prints `str(error)` and exits with `error.exit_code`.
-Why: a user must be able to tell a wrong input (mend it and retry) from a refused edit (read the report) from a
-broken store, without reading a traceback.
+What: a small tree under `MemeditError`; the command line prints `str(error)`, exits with `error.exit_code`.
+Why: a user must be able to tell a wrong input (mend it and retry) from a refused edit (read the report) from
+a broken store, without reading a traceback.
 How: this module imports nothing, so that every other module may import it.
 
 Exit codes: 0 done, 1 refused (the gate, or not everything learned), 2 usage or environment.
