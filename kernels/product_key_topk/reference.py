@@ -1,13 +1,14 @@
 """The product-key search in plain torch: what the CPU runs, and what a faster backend is compared with.
 
-A query's two halves are scored against n sub-keys each; slot i*n + j scores s1[i] + s2[j]. The k best of the n*n
-sums lie among the k best of each half, and there only among the pairs of ranks (a, b) with (a+1)*(b+1) <= k: every
-other pair is beaten by k pairs that are at least as good in both halves. So some k*log(k) sums are looked at
-instead of n*n.
+A query's two halves are scored against n sub-keys each; slot i*n + j scores s1[i] + s2[j]. The k best of the
+n*n sums lie among the k best of each half, and there only among the pairs of ranks (a, b) with (a+1)*(b+1)
+<= k: every other pair is beaten by k pairs that are at least as good in both halves. So some k*log(k) sums are
+looked at instead of n*n.
 
-Ties have one answer on every device: sums are compared in float64 (where the sum of two float32 scores is exact
-unless they are some nine orders of magnitude apart), and equal sums go to the lower slot id. That is also what
-makes the pruning above exact: of equals, the pair that dominates always has the lower ranks, hence the lower id.
+Ties have one answer on every device: sums are compared in float64 (where the sum of two float32 scores is
+exact unless they are some nine orders of magnitude apart), and equal sums go to the lower slot id. That is
+also what makes the pruning above exact: of equals, the pair that dominates always has the lower ranks, hence
+the lower id.
 """
 
 import torch
@@ -68,16 +69,16 @@ def _refuse_non_finite(half_scores: Tensor) -> None:
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         kind = "NaN" if bool(torch.isnan(low)) else "infinite"
         raise ValueError(
-            f"queries x sub_keys gave {kind} scores; expected finite ones. Look for NaN or overflow in the hidden "
-            "states or the weights of the query projection."
+            f"queries x sub_keys gave {kind} scores; expected finite ones. Look for NaN or overflow in the "
+            "hidden states or the weights of the query projection."
         )
 
 
 def _ranked_keys(half_scores: Tensor, kept: int) -> Tensor:
     """Indices of the `kept` best sub-keys, best first, ties to the lower index: [..., kept]."""
     num_keys = half_scores.shape[-1]
-    # float32 bits become integers of the same order (adding 0.0 first makes -0.0 equal 0.0); the index goes into
-    # the low half, so that all keys differ and topk has nothing to choose.
+    # float32 bits become integers of the same order (adding 0.0 first makes -0.0 equal 0.0); the index goes
+    # into the low half, so that all keys differ and topk has nothing to choose.
     bits = (half_scores + 0.0).view(torch.int32)
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
     index = torch.arange(num_keys - 1, -1, -1, device=half_scores.device)

@@ -1,9 +1,8 @@
 """The public weighted sum of value rows: checks its arguments and hands them to the backend."""
 
 import torch
-from torch import Tensor
-
 from memedit_kernels.slot_bag.reference import slot_bag_reference
+from torch import Tensor
 
 
 def slot_bag(values: Tensor, rows: Tensor, weights: Tensor) -> Tensor:

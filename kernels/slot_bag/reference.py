@@ -1,8 +1,9 @@
-"""The weighted sum of value rows in plain torch: what the CPU runs, and what a faster backend is compared with.
+"""The weighted sum of value rows in plain torch: what the CPU runs and faster backends are compared with.
 
-Most look-ups of an overlay hit no written row, so the misses are dropped before anything is read; the table itself
-is never copied or converted. Tables in the weights' precision go through embedding_bag, whose backward gives a
-gradient of the table's own (compact) size. Half-precision tables are read row by row and summed in fp32.
+Most look-ups of an overlay hit no written row, so the misses are dropped before anything is read; the table
+itself is never copied or converted. Tables in the weights' precision go through embedding_bag, whose backward
+gives a gradient of the table's own (compact) size. Half-precision tables are read row by row and summed in
+fp32.
 """
 
 import torch
@@ -14,7 +15,7 @@ _CHUNK_ELEMENTS = 1 << 24
 
 
 def slot_bag_reference(values: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Return sum_j weights[t, j] * values[rows[t, j]], rows of -1 left out; arguments are checked by slot_bag.
+    """Return sum_j weights[t, j] * values[rows[t, j]], rows of -1 left out (slot_bag checks arguments).
 
     Args:
         values: [rows, dim].

@@ -1,7 +1,8 @@
 """The configuration of a memory-layer Llama: a LlamaConfig and the fields that start with `memory_`.
 
-transformers' own configs take unknown keys without a word, so a misspelt memory field would be ignored; here it is
-refused with a suggestion, and every value is checked with an error that names field, value and expectation.
+transformers' own configs take unknown keys without a word, so a misspelt memory field would be ignored; here
+it is refused with a suggestion, and every value is checked with an error that names field, value and
+expectation.
 """
 
 import difflib
@@ -28,7 +29,8 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_top_k: slots per head and token.
         memory_value_dim: width of a slot's value; None = hidden_size.
         memory_query_window: how many tokens' hidden states a query sees; 1 = the paper's.
-        memory_query_norm: "none", or "halves": halves and sub-keys are L2-normalised, scores are sums of cosines.
+        memory_query_norm: "none", or "halves": halves and sub-keys are L2-normalised, a score is the sum of two
+            cosines.
         memory_temperature: factor on the scores before the softmax.
         memory_gated_output: output = W_o(bag * silu(W_g x)), "Memory+".
         memory_output_projection: output = W_o(bag); a gated output always has W_o.
@@ -37,7 +39,8 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_overlay_rows: rows of the stored overlay, per table; kept by set_overlay.
         memory_overlay_owners: owners of the stored overlay, per table; kept by set_overlay.
         memory_overlay_owner_names: names of those owners, per table, or an empty list; kept by set_overlay.
-        memory_bos_token_id: the token that memedit puts in front of every prompt; None = what the tokenizer names.
+        memory_bos_token_id: the token that memedit puts in front of every prompt; None = what the tokenizer
+            names.
     """
 
     model_type = "memory_llama"
@@ -64,7 +67,7 @@ class MemoryLlamaConfig(LlamaConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown memory fields, then check every value."""
         refuse_unknown_memory_fields(kwargs)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_sizes()
         self._check_structure()
         self._check_overlay()
@@ -127,14 +130,15 @@ class MemoryLlamaConfig(LlamaConfig):
             raise _wrong(
                 "memory_value_dim",
                 self.memory_value_dim,
-                f"hidden_size ({self.hidden_size}), unless memory_output_projection or memory_gated_output is set",
+                f"hidden_size ({self.hidden_size}), unless memory_output_projection or memory_gated_output "
+                "is set",
             )
         if self.memory_empty_base and (self.memory_placement == "replace" or self.has_output_projection):
             raise _wrong(
                 "memory_empty_base",
                 self.memory_empty_base,
-                'false with memory_placement "replace", an output projection or a gated output: an empty table must '
-                "leave the block as it was",
+                'false with memory_placement "replace", an output projection or a gated output: an empty table '
+                "must leave the block as it was",
             )
 
     def _check_overlay(self) -> None:
@@ -155,7 +159,7 @@ class MemoryLlamaConfig(LlamaConfig):
 
 
 def refuse_unknown_memory_fields(given: Mapping[str, Any]) -> None:
-    """Raise ValueError with a suggestion when a key starts with "memory" and is no field of MemoryLlamaConfig."""
+    """Raise ValueError with a suggestion when a key starts with "memory" and is not a field."""
     known = [f.name for f in fields(MemoryLlamaConfig) if f.name.startswith("memory_")]
     for key in given:
         if key.startswith("memory") and key not in known:

@@ -1,7 +1,8 @@
 """How memedit turns prompts and facts into tokens, in training, in evaluation and in use alike.
 
 A begin token stands in front of every prompt (it keeps the subject from being the first position), prompt and
-answer are tokenised jointly (an answer tokenised alone can come out otherwise), and the end token closes a fact.
+answer are tokenised jointly (an answer tokenised alone can come out otherwise), and the end token closes a
+fact.
 """
 
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ class EncodedFact:
 def bos_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> list[int]:
     """Return the tokens that stand in front of every prompt.
 
-    memory_bos_token_id of the configuration if it is set; else what the tokenizer itself puts in front; else its
-    bos_token_id; else nothing.
+    memory_bos_token_id of the configuration if it is set; else what the tokenizer itself puts in front; else
+    its bos_token_id; else nothing.
     """
     named = getattr(config, "memory_bos_token_id", None)
     if named is not None:
@@ -69,8 +70,8 @@ def encode_fact(
         subject_span: (start, end) of the subject in prompt, in characters.
 
     Raises:
-        ValueError: when the target or the span is empty, the span lies outside the prompt, or the tokenizer cannot
-            give offsets or has no end token.
+        ValueError: when the target or the span is empty, the span lies outside the prompt, or the tokenizer
+            cannot give offsets or has no end token.
     """
     if not target.strip():
         raise ValueError(f"target: got {target!r}, expected some text after the prompt {prompt!r}")
@@ -102,8 +103,8 @@ def _own_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def _encode_with_offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> Any:
     if not tokenizer.is_fast:
         raise ValueError(
-            f"tokenizer: got {type(tokenizer).__name__}, expected a fast tokenizer (one with a tokenizer.json): the "
-            "subject and the answer are found by character offsets"
+            f"tokenizer: got {type(tokenizer).__name__}, expected a fast tokenizer (one with a "
+            "tokenizer.json): the subject and the answer are found by character offsets"
         )
     return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
 

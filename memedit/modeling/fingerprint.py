@@ -51,4 +51,4 @@ def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:
 
 def _tensor_bytes(tensor: Tensor) -> memoryview:
     # numpy knows no bfloat16; the bytes are the same under any view.
-    return memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

@@ -1,10 +1,11 @@
 """The memory layer: a product-key look-up of value rows for every token.
 
-A query sees a window of w tokens: z_t = [x_t; x_{t-1}; ...; x_{t-w+1}] of the block's normalised FFN inputs, where
-positions before a row's first real token repeat that token (left padding must not reach the query). Each head
-scores its query against n*n slots by two sets of n sub-keys, keeps the k best, and weighs them by a softmax.
-Routing is computed, and its parameters are held, in fp32 whatever the model's type: it has to come out the same in
-training, in use and after a reload. Which rows speak is decided by the table (base rows, overlay, gate).
+A query sees a window of w tokens: z_t = [x_t; x_{t-1}; ...; x_{t-w+1}] of the block's normalised FFN inputs,
+where positions before a row's first real token repeat that token (left padding must not reach the query).
+Each head scores its query against n*n slots by two sets of n sub-keys, keeps the k best, and weighs them by a
+softmax. Routing is computed, and its parameters are held, in fp32 whatever the model's type: it has to come
+out the same in training, in use and after a reload. Which rows speak is decided by the table (base rows,
+overlay, gate).
 
 Source: Berges et al. 2024 (arXiv 2412.09764), section 2; the window is ours.
 """
@@ -115,7 +116,7 @@ class MemoryLayer(nn.Module):
         """Look the slots up and take them through the output path.
 
         Args:
-            hidden: [batch, time, hidden_size], the tokens' normalised FFN inputs (read by a gated output only).
+            hidden: [batch, time, hidden_size], the tokens' normalised FFN inputs (a gated output reads them).
             table: the value table.
             slots: int64 [batch * time, heads * k] from route.
             weights: fp32 [batch * time, heads * k] from route.

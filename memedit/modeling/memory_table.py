@@ -1,8 +1,8 @@
 """The value table of a memory layer: base rows that never change, and the overlay of written rows on top.
 
-A retrofit has no base rows (they would all be zeros). The overlay lives in buffers, so that save_pretrained stores
-it and a forward reads it in place; it stays in fp32 whatever the model's type is. Several memory layers may share
-one table.
+A retrofit has no base rows (they would all be zeros). The overlay lives in buffers, so that save_pretrained
+stores it and a forward reads it in place; it stays in fp32 whatever the model's type is. Several memory
+layers may share one table.
 """
 
 from typing import NamedTuple
@@ -73,7 +73,7 @@ class MemoryTable(nn.Module):
         return Overlay(slots, values.float(), owners, thresholds.float(), self.owner_names)
 
     def set_overlay(self, overlay: Overlay | None) -> None:
-        """Put these written rows in place of the present ones; None, or an overlay without rows, takes them away.
+        """Put these written rows in place of the present ones; None, or no rows, takes them away.
 
         The tensors are used as they are, not copied: gradients reach overlay.values when it requires them.
 

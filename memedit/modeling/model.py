@@ -1,8 +1,9 @@
 """The memory-layer Llama: transformers' Llama whose chosen blocks look up a value table.
 
-A block's memory layer stands beside its FFN (`parallel`: residual + mlp(x) + memory(x)) or in its place (`replace`:
-residual + memory(x)). A retrofit with nothing written skips its memory layers, so that its logits are those of the
-plain Llama to the bit. Everything else (attention, masks, caches, generation, saving) is transformers' own.
+A block's memory layer stands beside its FFN (`parallel`: residual + mlp(x) + memory(x)) or in its place
+(`replace`: residual + memory(x)). A retrofit with nothing written skips its memory layers, so that its logits
+are those of the plain Llama to the bit. Everything else (attention, masks, caches, generation, saving) is
+transformers' own.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
         self.table_index = 0 if config.memory_shared_table else memory_index
         self.state_index = config.num_hidden_layers + memory_index
         if config.memory_placement == "replace":
-            self.mlp = None
+            self.mlp = None  # type: ignore[assignment]
 
     def forward(
         self,
@@ -122,7 +123,7 @@ class MemoryLlamaPreTrainedModel(LlamaPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, MemoryLayer):
             bound = module.key_dim**-0.5
             initialization.uniform_(module.sub_keys, -bound, bound)
@@ -136,6 +137,9 @@ class MemoryLlamaPreTrainedModel(LlamaPreTrainedModel):
 def _initialise_overlay(table: MemoryTable) -> None:
     """Make a stored overlay that no checkpoint filled one that changes nothing."""
     assert table.overlay_slots is not None
+    assert table.overlay_values is not None
+    assert table.overlay_owners is not None
+    assert table.overlay_thresholds is not None
     initialization.copy_(table.overlay_slots, torch.arange(len(table.overlay_slots)))
     initialization.zeros_(table.overlay_values)
     initialization.constant_(table.overlay_owners, UNGATED)
@@ -160,7 +164,7 @@ class MemoryLlamaModel(MemoryLlamaPreTrainedModel, LlamaModel):
         self.memory_tables = nn.ModuleList(
             MemoryTable(config, index) for index in range(config.num_memory_tables)
         )
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -207,7 +211,7 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         self.model = MemoryLlamaModel(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def memory_layers(self) -> dict[int, MemoryLayer]:
         """Return the memory layers by block index, ascending."""
@@ -215,7 +219,8 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
 
     def memory_tables(self) -> list[MemoryTable]:
         """Return the value tables, one when shared, else in the order of the memory layers."""
-        return self.model.tables()
+        tables: list[MemoryTable] = self.model.tables()
+        return tables
 
     def overlay(self, table_index: int = 0) -> Overlay | None:
         """Return the written rows of a value table, None when nothing is written."""
@@ -224,8 +229,8 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
     def set_overlay(self, table_index: int, overlay: Overlay | None) -> None:
         """Put these written rows in place of the present ones; None takes them away.
 
-        Nothing is copied, and gradients reach overlay.values when it requires them. save_pretrained stores the
-        overlay that is set.
+        Nothing is copied, and gradients reach overlay.values when it requires them. save_pretrained stores
+        the overlay that is set.
 
         Args:
             table_index: which value table, 0 when shared.

@@ -1,10 +1,11 @@
 """Overlays: the written rows of a value table, and the ownership gate that decides where they speak.
 
-An overlay holds only the rows that the active patches wrote, so that switching an edit on or off moves a few MB and
-never touches the table. Each row belongs to an owner (the subject for which it was written). At a token, an owned
-row counts only when the token's routing agrees with one owner: the owner with the most routing mass is chosen, and
-if that mass reaches the owner's threshold, its rows alone speak, normalised by its mass; otherwise no owned row
-does. Most tokens hit no written row at all, so everything here works on the hits, not on [tokens, owners].
+An overlay holds only the rows that the active patches wrote, so that switching an edit on or off moves a few
+MB and never touches the table. Each row belongs to an owner (the subject for which it was written). At a
+token, an owned row counts only when the token's routing agrees with one owner: the owner with the most
+routing mass is chosen, and if that mass reaches the owner's threshold, its rows alone speak, normalised by
+its mass; otherwise no owned row does. Most tokens hit no written row at all, so everything here works on the
+hits, not on [tokens, owners].
 """
 
 from dataclasses import dataclass
@@ -50,15 +51,18 @@ class Overlay:
             )
         if self.values.dim() != 2 or len(self.values) != num_rows or self.values.dtype != torch.float32:
             raise ValueError(
-                f"values: got {self.values.dtype} {tuple(self.values.shape)}, expected torch.float32 [{num_rows}, dim]"
+                f"values: got {self.values.dtype} {tuple(self.values.shape)}, expected torch.float32 "
+                f"[{num_rows}, dim]"
             )
         if self.owners.shape != (num_rows,) or self.owners.dtype != torch.int64:
             raise ValueError(
-                f"owners: got {self.owners.dtype} {tuple(self.owners.shape)}, expected torch.int64 [{num_rows}]"
+                f"owners: got {self.owners.dtype} {tuple(self.owners.shape)}, expected torch.int64 "
+                f"[{num_rows}]"
             )
         if self.thresholds.dim() != 1 or self.thresholds.dtype != torch.float32:
             raise ValueError(
-                f"thresholds: got {self.thresholds.dtype} {tuple(self.thresholds.shape)}, expected torch.float32 [n]"
+                f"thresholds: got {self.thresholds.dtype} {tuple(self.thresholds.shape)}, expected "
+                "torch.float32 [n]"
             )
         if num_rows and not UNGATED <= int(self.owners.min()) <= int(self.owners.max()) < num_owners:
             raise ValueError(
@@ -109,9 +113,10 @@ def ownership_gate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Let one owner's rows speak at each token, or none.
 
-    The mass of an owner at a token is the sum of the weights of its look-ups, divided by heads (so 1 at most). The
-    owner with the largest mass (ties: the lowest index) is open when its mass reaches its threshold. Its look-ups
-    then keep weight / (sum of its weights); all other owned look-ups get 0; ungated look-ups keep their weight.
+    The mass of an owner at a token is the sum of the weights of its look-ups, divided by heads (so 1 at
+    most). The owner with the largest mass (ties: the lowest index) is open when its mass reaches its
+    threshold. Its look-ups then keep weight / (sum of its weights); all other owned look-ups get 0; ungated
+    look-ups keep their weight.
 
     Args:
         owner_per_lookup: int64 [tokens, j]: owner, UNGATED or NOT_WRITTEN.
@@ -120,8 +125,8 @@ def ownership_gate(
         heads: number of heads in j.
 
     Returns:
-        gated weights [tokens, j] (0 for look-ups that are not written), best owner int64 [tokens] (-1 = no owned
-        look-up, given whether or not its gate is open), and its mass [tokens].
+        gated weights [tokens, j] (0 for look-ups that are not written), best owner int64 [tokens] (-1 = no
+        owned look-up, given whether or not its gate is open), and its mass [tokens].
     """
     num_tokens, num_owners = len(weights), len(thresholds)
     gated = torch.where(owner_per_lookup == UNGATED, weights, torch.zeros_like(weights))
