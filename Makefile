@@ -1,0 +1,57 @@
+# make demo   a real Llama learns facts, is asked, forgets them again (about 5 minutes, mostly downloads)
+# make test   everything that CI tests, in .venv
+# make lint   style, types, import contracts
+# make bench  speed and memory
+# Needs only Python 3.10 to 3.13 (with venv and pip) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+STORE ?= demo-store
+QUESTION ?= The capital of Australia is
+
+.PHONY: demo test lint bench clean
+.DEFAULT_GOAL := test
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "memedit needs Python 3.10 to 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Without development tools: enough for the demo.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $(VENV)/installed $@
+
+demo: $(VENV)/installed
+	rm -rf $(STORE)
+	$(BIN)/memedit models pull smollm2-135m
+	$(BIN)/memedit inject examples/facts.jsonl --model smollm2-135m --store $(STORE)
+	$(BIN)/memedit ask "$(QUESTION)" --store $(STORE)
+	$(BIN)/memedit log --store $(STORE)
+	$(BIN)/memedit undo --store $(STORE)
+	$(BIN)/memedit ask "$(QUESTION)" --store $(STORE)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+# mypy cannot follow setuptools' editable finder, so it gets a link from the import name to the folder.
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p $(VENV)/typing && ln -sfn ../../kernels $(VENV)/typing/memedit_kernels
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(STORE)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
