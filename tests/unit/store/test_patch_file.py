@@ -1,0 +1,191 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memedit.errors import StoreCorrupt, StoreError, StoreTooNew
+from memedit.store import Owner, encode_patch, read_patch, write_patch
+from memedit.store.patch_file import sha256_of
+
+# The folder of a test is shared by its examples on purpose: each example writes the file afresh.
+shared_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture
+def patch(factory):
+    return factory.make_patch(
+        factory.make_table((3, 9, 2**40), owners=(0, 1, -1)),
+        factory.make_table(()),
+        owners=(Owner("Zubr\u00f3wka", 0.4, ("a", "b")), Owner("\u05e9\u05dc\u05d5\u05dd", 0.25, ())),
+        metadata={"torch": "2.13", "seed": "7", "layers": "9"},
+    )
+
+
+def test_a_patch_comes_back_as_it_was(tmp_path, patch):
+    file = write_patch(tmp_path / "p.safetensors", patch)
+    found = read_patch(file.path, sha256=file.sha256)
+    for before, after in zip(patch.tables, found.tables, strict=True):
+        for part in ("slots", "delta", "owners"):
+            assert getattr(after, part).dtype == getattr(before, part).dtype
+            assert getattr(after, part).shape == getattr(before, part).shape
+            assert getattr(after, part).tobytes() == getattr(before, part).tobytes()
+        # torch.from_numpy warns about arrays that cannot be written to.
+        assert after.delta.flags.writeable
+    assert found.owners == patch.owners
+    assert found.metadata == patch.metadata
+    assert file.num_bytes == file.path.stat().st_size
+    assert list(tmp_path.iterdir()) == [file.path]
+
+
+def test_equal_patches_give_equal_bytes_in_every_process(factory, patch):
+    assert len({encode_patch(patch) for _ in range(20)}) == 1
+    code = (
+        "from edit_factory import *; from memedit.store.patch_file import *;"
+        "print(sha256_of(encode_patch(make_patch(metadata={str(i): 'x' for i in range(9)}))))"
+    )
+    here = Path(__file__).parent
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    metadata = {str(i): "x" for i in range(9)}
+    expected = sha256_of(encode_patch(factory.make_patch(metadata=metadata)))
+    assert [run.strip() for run in runs] == [expected, expected]
+
+
+def test_strided_arrays_are_written_by_value(tmp_path, factory):
+    table = factory.make_table((1, 2, 3))
+    strided = type(table)(table.slots, np.asfortranarray(table.delta), table.owners)
+    assert encode_patch(factory.make_patch(strided)) == encode_patch(factory.make_patch(table))
+
+
+def test_other_tools_can_read_a_patch(tmp_path, patch):
+    file = write_patch(tmp_path / "p.safetensors", patch)
+    with safetensors.safe_open(file.path, "numpy") as opened:
+        assert opened.metadata()["format"] == "memedit-patch"
+        assert opened.metadata()["seed"] == "7"
+        assert json.loads(opened.metadata()["owners"])[0] == {
+            "subject": "Zubr\u00f3wka",
+            "fact_ids": ["a", "b"],
+        }
+        assert opened.get_tensor("table0.delta").tobytes() == patch.tables[0].delta.tobytes()
+
+
+@shared_folder
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_a_changed_byte_is_always_found(tmp_path, patch, place, flip):
+    path = tmp_path / "p.safetensors"
+    payload = bytearray(encode_patch(patch))
+    expected = sha256_of(bytes(payload))
+    payload[int(place * len(payload))] ^= flip
+    path.write_bytes(payload)
+    with pytest.raises(StoreCorrupt) as caught:
+        read_patch(path, sha256=expected)
+    for part in (str(path), expected, sha256_of(bytes(payload))):
+        assert part in str(caught.value)
+
+
+@shared_folder
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_refused_even_where_its_digest_is_not_known(tmp_path, patch, share):
+    path = tmp_path / "p.safetensors"
+    payload = encode_patch(patch)
+    path.write_bytes(payload[: int(share * len(payload))])
+    with pytest.raises(StoreCorrupt, match="not a patch of memedit"):
+        read_patch(path)
+    with pytest.raises(StoreCorrupt, match="expected SHA-256"):
+        read_patch(path, sha256=sha256_of(payload))
+
+
+def test_a_missing_or_unreadable_file_says_so(tmp_path):
+    with pytest.raises(StoreCorrupt, match="is missing: expected a file with SHA-256 abc"):
+        read_patch(tmp_path / "gone.safetensors", sha256="abc")
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_patch(tmp_path)
+
+
+def valid_file():
+    tensors = {
+        "table0.slots": np.array([1, 2]),
+        "table0.delta": np.ones((2, 3), dtype=np.float32),
+        "table0.owners": np.array([0, -1]),
+        "owners.thresholds": np.array([0.5], dtype=np.float32),
+    }
+    owners = json.dumps([{"subject": "Ada", "fact_ids": ["f"]}])
+    return tensors, {"format": "memedit-patch", "format_version": "1", "owners": owners}
+
+
+def test_the_valid_file_that_the_next_tests_spoil_is_read(tmp_path):
+    tensors, metadata = valid_file()
+    safetensors.numpy.save_file(tensors, tmp_path / "p.safetensors", metadata=metadata)
+    assert read_patch(tmp_path / "p.safetensors").owners == (Owner("Ada", 0.5, ("f",)),)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"table0.slots": np.array([2, 1])},
+        {"table0.slots": np.array([1, 2], dtype=np.int32)},
+        {"table0.slots": np.array([1])},
+        {"table0.delta": np.ones((2, 3))},
+        {"table0.delta": np.ones(2, dtype=np.float32)},
+        {"table0.delta": np.full((2, 3), np.nan, dtype=np.float32)},
+        {"table0.owners": np.array([0, 1])},
+        {"table0.owners": None},
+        {"table1.slots": np.array([1])},
+        {"code": np.array([1])},
+        {"owners.thresholds": np.array([0.5, 0.5], dtype=np.float32)},
+        {"owners.thresholds": np.array([np.inf], dtype=np.float32)},
+        {"owners.thresholds": np.array([0.5])},
+    ],
+)
+def test_wrong_tensors_are_refused(tmp_path, spoil):
+    tensors, metadata = valid_file()
+    changed = {name: value for name, value in {**tensors, **spoil}.items() if value is not None}
+    safetensors.numpy.save_file(changed, tmp_path / "p.safetensors", metadata=metadata)
+    with pytest.raises(StoreCorrupt, match="not a patch of memedit"):
+        read_patch(tmp_path / "p.safetensors")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"format": "pt"},
+        {"format_version": "one"},
+        {"owners": "{"},
+        {"owners": "[]"},
+        {"owners": "[1]"},
+        {"owners": '{"subject": 1}'},
+        {"owners": '[{"subject": 1, "fact_ids": []}]'},
+        {"owners": '[{"subject": "Ada", "fact_ids": [1]}]'},
+        {"owners": '[{"subject": "Ada"}]'},
+    ],
+)
+def test_wrong_metadata_is_refused(tmp_path, spoil):
+    tensors, metadata = valid_file()
+    safetensors.numpy.save_file(tensors, tmp_path / "p.safetensors", metadata={**metadata, **spoil})
+    with pytest.raises(StoreCorrupt, match="not a patch of memedit"):
+        read_patch(tmp_path / "p.safetensors")
+
+
+def test_a_safetensors_file_without_metadata_is_refused(tmp_path):
+    safetensors.numpy.save_file(valid_file()[0], tmp_path / "p.safetensors")
+    with pytest.raises(StoreCorrupt, match="its format is None"):
+        read_patch(tmp_path / "p.safetensors")
+
+
+def test_a_newer_format_names_both_versions(tmp_path):
+    tensors, metadata = valid_file()
+    safetensors.numpy.save_file(
+        tensors, tmp_path / "p.safetensors", metadata={**metadata, "format_version": "9"}
+    )
+    with pytest.raises(StoreTooNew, match=r"version 9.*up to 1"):
+        read_patch(tmp_path / "p.safetensors")
