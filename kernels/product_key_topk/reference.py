@@ -1,9 +1,9 @@
 """The product-key search in plain torch: what the CPU runs, and what a faster backend is compared with.
 
 A query's two halves are scored against n sub-keys each; slot i*n + j scores s1[i] + s2[j]. The k best of the
-n*n sums lie among the k best of each half, and there only among the pairs of ranks (a, b) with (a+1)*(b+1)
-<= k: every other pair is beaten by k pairs that are at least as good in both halves. So some k*log(k) sums are
-looked at instead of n*n.
+n*n sums lie among the k best of each half, and there only among the pairs of ranks (a, b) with
+(a+1)*(b+1) <= k: every other pair is beaten by k pairs that are at least as good in both halves. So some
+k*log(k) sums are looked at instead of n*n.
 
 Ties have one answer on every device: sums are compared in float64 (where the sum of two float32 scores is
 exact unless they are some nine orders of magnitude apart), and equal sums go to the lower slot id. That is
@@ -77,13 +77,17 @@ def _refuse_non_finite(half_scores: Tensor) -> None:
 def _ranked_keys(half_scores: Tensor, kept: int) -> Tensor:
     """Indices of the `kept` best sub-keys, best first, ties to the lower index: [..., kept]."""
     num_keys = half_scores.shape[-1]
-    # float32 bits become integers of the same order (adding 0.0 first makes -0.0 equal 0.0); the index goes
-    # into the low half, so that all keys differ and topk has nothing to choose.
-    bits = (half_scores + 0.0).view(torch.int32)
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
-    index = torch.arange(num_keys - 1, -1, -1, device=half_scores.device)
-    keys = ordered * (1 << 32) + index
-    return keys.topk(kept, dim=-1).indices
+    # One more than is kept shows where torch.topk, which promises nothing about ties, chose among equals.
+    best, indices = half_scores.topk(min(kept + 1, num_keys), dim=-1)
+    indices = indices[..., :kept].sort(dim=-1).values
+    by_score = half_scores.gather(-1, indices).sort(dim=-1, descending=True, stable=True).indices
+    ranked = indices.gather(-1, by_score)
+    if kept < num_keys:
+        undecided = best[..., kept - 1] == best[..., kept]
+        if bool(undecided.any()):
+            in_order = half_scores[undecided].sort(dim=-1, descending=True, stable=True).indices
+            ranked[undecided] = in_order[..., :kept]
+    return ranked
 
 
 def _best_pairs(half_scores: Tensor, ranked: Tensor, k: int) -> tuple[Tensor, Tensor]:

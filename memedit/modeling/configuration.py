@@ -29,8 +29,8 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_top_k: slots per head and token.
         memory_value_dim: width of a slot's value; None = hidden_size.
         memory_query_window: how many tokens' hidden states a query sees; 1 = the paper's.
-        memory_query_norm: "none", or "halves": halves and sub-keys are L2-normalised, a score is the sum of two
-            cosines.
+        memory_query_norm: "none", or "halves": halves and sub-keys are L2-normalised and a score is
+            the sum of two cosines.
         memory_temperature: factor on the scores before the softmax.
         memory_gated_output: output = W_o(bag * silu(W_g x)), "Memory+".
         memory_output_projection: output = W_o(bag); a gated output always has W_o.
@@ -137,8 +137,8 @@ class MemoryLlamaConfig(LlamaConfig):
             raise _wrong(
                 "memory_empty_base",
                 self.memory_empty_base,
-                'false with memory_placement "replace", an output projection or a gated output: an empty table '
-                "must leave the block as it was",
+                'false with memory_placement "replace", an output projection or a gated output: an empty '
+                "table must leave the block as it was",
             )
 
     def _check_overlay(self) -> None:
@@ -178,10 +178,11 @@ def _check_count(name: str, got: object, minimum: int) -> None:
 
 
 def _check_counts(name: str, got: object) -> None:
-    if not isinstance(got, (list, tuple)):
-        raise _wrong(name, got, "a list of integers")
-    for item in got:
-        _check_count(name, item, minimum=0)
+    counts = isinstance(got, (list, tuple)) and all(
+        isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in got
+    )
+    if not counts:
+        raise _wrong(name, got, "a list of integers of at least 0")
 
 
 def _check_choice(name: str, got: object, choices: tuple[str, ...]) -> None:

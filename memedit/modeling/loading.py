@@ -25,8 +25,8 @@ def from_llama(llama: LlamaForCausalLM, **memory_fields: Any) -> MemoryLlamaForC
     """Give a plain Llama memory layers; its dense weights are shared, not copied.
 
     Memory parameters get their usual random start (routing in fp32, base values in the Llama's type); a
-    retrofit (memory_empty_base=True) then has its routing fitted. With memory_placement="replace" the replaced
-    FFNs are left out.
+    retrofit (memory_empty_base=True) then has its routing fitted. With memory_placement="replace" the
+    replaced FFNs are left out.
 
     Args:
         llama: the model to build on; it stays usable.
@@ -73,7 +73,8 @@ def load_memory_llama(folder: str | Path, dtype: torch.dtype | str = "auto") -> 
 
     Args:
         folder: holds config.json (model_type "memory_llama") and the safetensors files.
-        dtype: type of the dense weights and base values; "auto" = as stored. Routing and written rows stay fp32.
+        dtype: type of the dense weights and base values; "auto" = as stored. Routing and written rows stay in
+            fp32.
 
     Returns:
         The model, in evaluation mode.

@@ -1,0 +1,124 @@
+"""The ownership gate and the row look-up against loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memedit.modeling import NOT_WRITTEN, UNGATED, Overlay, lookup_owners, ownership_gate, written_rows
+
+
+def looped_gate(owners, weights, thresholds, heads):
+    gated, best, masses = torch.zeros_like(weights), [], []
+    for token in range(len(weights)):
+        totals = {}
+        for owner, weight in zip(owners[token].tolist(), weights[token].tolist(), strict=True):
+            if owner >= 0:
+                totals[owner] = totals.get(owner, 0.0) + weight
+        chosen = max(totals, key=lambda owner: (totals[owner], -owner)) if totals else -1
+        mass = totals.get(chosen, 0.0) / heads
+        is_open = chosen >= 0 and mass > 0 and mass >= float(thresholds[chosen])
+        for column, owner in enumerate(owners[token].tolist()):
+            if owner == UNGATED:
+                gated[token, column] = weights[token, column]
+            elif owner >= 0 and owner == chosen and is_open:
+                gated[token, column] = weights[token, column] / totals[chosen]
+        best.append(chosen)
+        masses.append(mass)
+    return gated, torch.tensor(best, dtype=torch.int64), torch.tensor(masses, dtype=weights.dtype)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_gate_equals_the_loop(data):
+    tokens, heads, per_head = (data.draw(st.integers(low, high)) for low, high in [(0, 9), (1, 3), (1, 5)])
+    num_owners = data.draw(st.integers(1, 5))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    # Multiples of 1/8 add up exactly in any order, so that ties and thresholds are met exactly.
+    eighths = torch.randint(0, 5, (tokens, heads * per_head), generator=generator).double() / 8
+    owners = torch.randint(NOT_WRITTEN, num_owners, eighths.shape, generator=generator)
+    thresholds = torch.randint(0, 9, (num_owners,), generator=generator).double() / 8
+    got = ownership_gate(owners, eighths, thresholds, heads)
+    for mine, expected in zip(got, looped_gate(owners, eighths, thresholds, heads), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-15, atol=0)
+
+
+def test_a_tie_goes_to_the_lower_owner():
+    owners = torch.tensor([[2, 1, 2, 1]])
+    _, best, mass = ownership_gate(owners, torch.full((1, 4), 0.25), torch.zeros(3), heads=1)
+    assert best.tolist() == [1]
+    assert mass.tolist() == [0.5]
+
+
+def test_threshold_is_reached_or_not():
+    owners, weights = torch.tensor([[0, NOT_WRITTEN], [0, UNGATED]]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])
+    gated, best, mass = ownership_gate(owners, weights, torch.tensor([0.5]), heads=1)
+    assert gated.tolist() == [[1.0, 0.0], [0.0, 0.75]]
+    assert best.tolist() == [0, 0]
+    assert mass.tolist() == [0.5, 0.25]
+
+
+def test_weights_that_underflow_give_no_nan():
+    gated, best, _ = ownership_gate(torch.tensor([[0, 0]]), torch.zeros(1, 2), torch.zeros(1), heads=1)
+    assert gated.tolist() == [[0.0, 0.0]]
+    assert best.tolist() == [0]
+
+
+def test_a_token_does_not_depend_on_its_batch():
+    owners, weights = torch.randint(NOT_WRITTEN, 6, (40, 12)), torch.rand(40, 12)
+    thresholds = torch.rand(6)
+    whole = ownership_gate(owners, weights, thresholds, heads=2)
+    for token in range(40):
+        alone = ownership_gate(owners[token : token + 1], weights[token : token + 1], thresholds, heads=2)
+        assert all(torch.equal(part[token : token + 1], one) for part, one in zip(whole, alone, strict=True))
+
+
+def test_gradients_reach_the_weights():
+    owners = torch.tensor([[0, 0, 1, UNGATED, NOT_WRITTEN], [1, 0, 1, UNGATED, UNGATED]])
+    weights = torch.tensor([[0.3, 0.2, 0.1, 0.2, 0.2], [0.4, 0.1, 0.2, 0.2, 0.1]], dtype=torch.float64)
+    thresholds = torch.tensor([0.2, 0.2], dtype=torch.float64)
+    weights.requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: ownership_gate(owners, w, thresholds, 1)[0], (weights,))
+
+
+def test_written_rows_and_owners():
+    overlay_slots, owners = torch.tensor([2, 5, 9]), torch.tensor([0, UNGATED, 1])
+    slots = torch.tensor([[9, 0, 5], [2, 10, 3]])
+    rows = written_rows(overlay_slots, slots)
+    assert rows.tolist() == [[2, -1, 1], [0, -1, -1]]
+    assert lookup_owners(owners, rows).tolist() == [[1, NOT_WRITTEN, UNGATED], [0, NOT_WRITTEN, NOT_WRITTEN]]
+    none = written_rows(overlay_slots[:0], slots)
+    assert none.tolist() == [[-1] * 3] * 2
+    assert (lookup_owners(owners[:0], none) == NOT_WRITTEN).all()
+
+
+GOOD = {
+    "slots": torch.tensor([1, 4]),
+    "values": torch.zeros(2, 3),
+    "owners": torch.tensor([0, -1]),
+    "thresholds": torch.zeros(1),
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("slots", torch.tensor([4, 1])),
+        ("slots", torch.tensor([1, 1])),
+        ("slots", torch.tensor([-1, 1])),
+        ("slots", torch.tensor([1, 4], dtype=torch.int32)),
+        ("values", torch.zeros(3, 3)),
+        ("values", torch.zeros(2, 3, dtype=torch.bfloat16)),
+        ("owners", torch.tensor([0])),
+        ("owners", torch.tensor([0, 1])),
+        ("owners", torch.tensor([0, -2])),
+        ("thresholds", torch.zeros(1, dtype=torch.float64)),
+        ("owner_names", ("a", "b")),
+    ],
+)
+def test_overlay_refuses_what_does_not_fit(field, value):
+    assert Overlay(**GOOD).num_rows == 2
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        Overlay(**{**GOOD, field: value})
