@@ -18,13 +18,14 @@ from typing import Any
 
 from memedit.errors import MemeditError, StoreCorrupt
 from memedit.facts.fact import Fact
+from memedit.facts.rendering import wording_key
 from memedit.store.connection import connect, translated
 from memedit.store.durable_file import StepHook
 from memedit.store.patches import Patch
 from memedit.store.records import EditRecord, Json, NewEdit, StoredFact, json_text
 from memedit.store.seals import require_unbroken_seals, seal_of
 
-__all__ = ["Journal", "prompt_key"]
+__all__ = ["Journal"]
 
 _EDITS = """
     SELECT edits.number, edits.id, created, seed, report, undone_rank, num_slots, num_bytes, sha256,
@@ -33,11 +34,6 @@ _EDITS = """
 _FACTS = """
     SELECT fact, outcome, edits.id, edits.undone_rank IS NULL
     FROM facts JOIN edits ON edits.number = facts.edit WHERE {where} ORDER BY facts.edit, facts.position"""
-
-
-def prompt_key(prompt: str) -> str:
-    """Return the form in which prompts are compared: the amount of white space does not count."""
-    return " ".join(prompt.split())
 
 
 class Journal:
@@ -132,8 +128,8 @@ class Journal:
         return self._facts("edits.undone_rank IS NULL AND facts.fact_id = ?", (fact_id,))
 
     def find_prompt(self, prompt: str) -> tuple[StoredFact, ...]:
-        """Return the facts with this prompt in active edits, in journal order."""
-        return self._facts("edits.undone_rank IS NULL AND facts.prompt = ?", (prompt_key(prompt),))
+        """Return the facts with this prompt (case and spacing do not count) in active edits, in order."""
+        return self._facts("edits.undone_rank IS NULL AND facts.prompt = ?", (wording_key(prompt),))
 
     def measurements(self, edit: int) -> tuple[Json, ...]:
         """Return the measurements of the edit with that number, oldest first."""
@@ -161,7 +157,7 @@ class Journal:
                     number,
                     position,
                     fact.id,
-                    prompt_key(fact.prompt),
+                    wording_key(fact.prompt),
                     json_text(fact.to_json(), f"fact {fact.id!r}"),
                     json_text(outcome, f"outcome of fact {fact.id!r}"),
                 )

@@ -4,7 +4,7 @@ What: `seal_of` (the SHA-256 of an edit's rows) and `require_unbroken_seals`.
 Why: SQLite finds damaged pages, not damaged text in a sound page; a target that lost a bit would be shown as
 taught.
 How: the rows of `edits`, `patches` and `facts` are hashed as JSON inside the commit, and again at every
-opening (20 ms for 10,000 facts). Whether an edit is undone is not part of it, since that changes.
+opening (some 50 ms for 10,000 facts). Whether an edit is undone is not part of it, since that changes.
 """
 
 from __future__ import annotations

@@ -139,7 +139,10 @@ class Store:
         return next(reversed(self._journal.find_fact(fact_id)), None)
 
     def find_prompt(self, prompt: str) -> StoredFact | None:
-        """Return the fact with this prompt in an active edit (the newest, where several hold it), or None."""
+        """Return the fact with this prompt in an active edit, or None.
+
+        Case, Unicode form and spacing do not count; the newest is taken where several edits hold it.
+        """
         return next(reversed(self._journal.find_prompt(prompt)), None)
 
     def measurements(self, edit: str) -> tuple[Json, ...]:

@@ -95,16 +95,15 @@ def test_killed_at_any_time_keeps_what_was_confirmed(path, factory, start_child)
 
 
 @pytest.mark.parametrize("step", COMMIT_STEPS)
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
-def test_interrupted_in_a_commit(path, factory, step, interruption):
+def test_interrupted_in_a_commit(path, factory, step):
     def interrupt(name):
         if name == step:
-            raise interruption
+            raise KeyboardInterrupt
 
-    with Store.open(path, fingerprint=factory.FINGERPRINT, on_step=lambda _: None) as store:
+    with Store.open(path, fingerprint=factory.FINGERPRINT) as store:
         store.commit(factory.make_large_edit(1))
     with Store.open(path, fingerprint=factory.FINGERPRINT, on_step=interrupt) as store:
-        with pytest.raises(interruption):
+        with pytest.raises(KeyboardInterrupt):
             store.commit(factory.make_large_edit(2))
         assert len(store.edits()) == (2 if step == "transaction-committed" else 1)
         # Nothing waits for the next writer: there was time to tidy up.
