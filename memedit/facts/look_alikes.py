@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from memedit.errors import UsageError
@@ -25,8 +25,8 @@ from memedit.facts.rendering import subject_span, wording_key
 __all__ = ["LookAlike", "look_alikes"]
 
 _VOWELS = "aeiou"
-_ONSETS = "b br d dr f g gr h k l m n p r s st t tr v w z".split()  # noqa: SIM905
-_ENDINGS = "an ar el en er eth in ir is on or oth um ur al as em ick ell ard".split()  # noqa: SIM905
+_ONSETS = "b br d dr f g gr h k l m n p r s st t tr v w z".split()
+_ENDINGS = "an ar el en er eth in ir is on or oth um ur al as em ick ell ard".split()
 _LETTERS = "ABCDEFGHKLMNPRSTVWZ"
 _DIGITS = re.compile(r"\d+")
 _ASCII_WORD = re.compile(r"^[A-Za-z]+$")
@@ -97,6 +97,9 @@ def _mutate(word: str, key: str) -> str:
     """An invented word with the beginning or the end of the old one."""
     if _DIGITS.search(word):
         return _DIGITS.sub(lambda match: _another_number(match.group(), key), word)
+    stem, mark, ending = word.partition("'")
+    if mark and len(stem) > 2:
+        return _mutate(stem, key) + mark + ending
     if not _ASCII_WORD.match(word) or (word.isupper() and len(word) < 6) or len(word) < 3:
         return _swap_letter(word, key)
     lower = word.lower()
@@ -132,17 +135,27 @@ def _variants(subject: str, donors: Sequence[str], key: str) -> Iterator[str]:
         yield " ".join(changed)
 
 
-def _donors(facts: Sequence[Fact], fact: Fact) -> list[str]:
+def _lent_words(facts: Sequence[Fact]) -> dict[str | None, set[str]]:
+    """Words of names of several words that may stand in other names, by relation; under None all of them."""
+    words: dict[str | None, set[str]] = {None: set()}
+    for fact in facts:
+        parts = fact.subject.split()
+        if len(parts) > 1:
+            lent = {parts[place] for place in _variable_places(parts) if not _DIGITS.search(parts[place])}
+            words[None] |= lent
+            words.setdefault(fact.relation, set()).update(lent)
+    return words
+
+
+def _donors(fact: Fact, lent: Mapping[str | None, set[str]]) -> list[str]:
     """Words of other subjects that may stand in a name like this one: of the same relation, if any."""
     own = {word.casefold() for word in fact.subject.split()}
-    others = [other for other in facts if other.subject != fact.subject and len(other.subject.split()) > 1]
-    alike = [other for other in others if other.relation is not None and other.relation == fact.relation]
-    words = []
-    for other in alike or others:
-        parts = other.subject.split()
-        words += [parts[place] for place in _variable_places(parts) if not _DIGITS.search(parts[place])]
     cased = fact.subject[:1].isupper()
-    return sorted({word for word in words if word.casefold() not in own and word[:1].isupper() == cased})
+
+    def fitting(words: set[str]) -> list[str]:
+        return sorted(word for word in words if word.casefold() not in own and word[:1].isupper() == cased)
+
+    return fitting(lent.get(fact.relation, set())) or fitting(lent[None])
 
 
 def _replaced(prompt: str, old: str, new: str) -> str:
@@ -157,8 +170,7 @@ def _replaced(prompt: str, old: str, new: str) -> str:
     return front + new + prompt[end:]
 
 
-def _one(fact: Fact, facts: Sequence[Fact], taken: set[str], key: str) -> LookAlike | None:
-    donors = _donors(facts, fact)
+def _one(fact: Fact, donors: Sequence[str], taken: set[str], key: str) -> LookAlike | None:
     holding = [text for text in fact.given_wordings if subject_span(text, fact.subject)]
     if not holding:
         return None
@@ -190,13 +202,18 @@ def look_alikes(facts: Sequence[Fact], *, num: int, seed: int) -> list[LookAlike
         raise UsageError(f"num must be at least 0, got {num}", remedy="Ask for 0 or more look-alikes.")
     taken = {wording_key(fact.subject) for fact in facts}
     by_id = {fact.id: fact for fact in facts}
+    lent = _lent_words(facts)
+    donors: dict[str, list[str]] = {}
     found: list[LookAlike] = []
     turn = 0
     live = ranked(by_id, f"{seed}/look-alikes")
     while live and len(found) < num:
         still = []
         for fact_id in live[: num - len(found)]:
-            one = _one(by_id[fact_id], facts, taken, f"{seed}/{turn}/{fact_id}")
+            fact = by_id[fact_id]
+            if fact_id not in donors:
+                donors[fact_id] = _donors(fact, lent)
+            one = _one(fact, donors[fact_id], taken, f"{seed}/{turn}/{fact_id}")
             if one is not None:
                 found.append(one)
                 still.append(fact_id)

@@ -20,7 +20,7 @@ from memedit.errors import FactsError
 from memedit.facts.fact import Fact
 from memedit.facts.questions import lower_opening, question_core, questions_from
 from memedit.facts.relations import context_sentences, relations
-from memedit.facts.rendering import fill, mention_span, wording_key
+from memedit.facts.rendering import fill, mention_span, with_article, wording_key
 
 __all__ = ["NUM_CONTEXTS", "NUM_QUESTIONS", "NUM_STATEMENTS", "Kind", "Wording", "ranked", "wordings"]
 
@@ -116,7 +116,8 @@ class _Collector:
 def _statements(fact: Fact, key: str) -> list[str]:
     """Made statements, the bundled ones of the relation before frames around the given ones."""
     relation = relations().get(fact.relation or "")
-    bundled = [fill(template, fact.subject) for template in relation.statements] if relation else []
+    name = with_article(fact.prompt, fact.subject)
+    bundled = [fill(template, name) for template in relation.statements] if relation else []
     bases = [text for text in fact.given_wordings if question_core(text) is None]
     frames = ranked(_STATEMENT_FRAMES, key)
     pairs = zip(frames, itertools.cycle(bases), strict=False)
@@ -126,7 +127,8 @@ def _statements(fact: Fact, key: str) -> list[str]:
 
 def _questions(fact: Fact, key: str) -> list[str]:
     relation = relations().get(fact.relation or "")
-    bundled = [fill(template, fact.subject) for template in relation.questions] if relation else []
+    name = with_article(fact.prompt, fact.subject)
+    bundled = [fill(template, name) for template in relation.questions] if relation else []
     return [*ranked(bundled, key), *questions_from(fact.given_wordings, fact.subject)]
 
 

@@ -97,7 +97,7 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
     folded = name.casefold().strip().replace("-", "_").replace(" ", "_")
     if folded in by_folded:
         return by_folded[folded]
-    near = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.7)
     if near:
         return by_folded[near[0]]
     partial = [whole for whole in by_folded if len(folded) > 2 and (folded in whole or whole in folded)]

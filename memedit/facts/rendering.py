@@ -13,7 +13,7 @@ import unicodedata
 
 from memedit.facts.relations import english_words
 
-__all__ = ["fill", "join", "mention_span", "subject_span", "wording_key"]
+__all__ = ["fill", "join", "mention_span", "subject_span", "with_article", "wording_key"]
 
 _OPENING = "([{<\"'\u2018\u201c\u00ab\u2039\u201e\u201a\u300c\u300e\u3010\u3008\u300a\u00bf\u00a1"
 _STRAIGHT = "\"'"
@@ -79,6 +79,22 @@ def fill(template: str, subject: str) -> str:
     if in_front and _PLAIN_LOWER.match(subject):
         subject = subject[0].upper() + subject[1:]
     return before + subject + after
+
+
+def with_article(prompt: str, subject: str) -> str:
+    """The subject as templates need it: with "the" when that is how the prompt speaks of it.
+
+    Args:
+        prompt: A given wording: "The family of the capybara is".
+        subject: The subject without its article: "capybara".
+
+    Returns:
+        "the capybara"; the subject itself when the prompt has no article in front of it.
+    """
+    span = subject_span(prompt, subject)
+    if span is None or not re.search(r"\b[Tt]he\s+$", prompt[: span[0]]):
+        return subject
+    return f"the {subject}"
 
 
 def _whole(words: list[str]) -> str:

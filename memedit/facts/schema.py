@@ -18,7 +18,7 @@ from typing import Any
 from memedit.errors import FactsError
 from memedit.facts.fact import Fact, Probe, Probes, fact_id
 from memedit.facts.relations import Relation, closest, relations
-from memedit.facts.rendering import fill, mention_span, subject_span, wording_key
+from memedit.facts.rendering import fill, mention_span, subject_span, with_article, wording_key
 from memedit.facts.subjects import find_subject
 
 __all__ = ["EXAMPLE", "MAX_CHARS", "MAX_ITEMS", "parse_fact", "shown"]
@@ -323,6 +323,6 @@ def parse_fact(record: Mapping[str, Any], *, line: int | None = None) -> Fact:
         relation=relation,
         source=_optional(record, "source"),
         time=_optional(record, "time"),
-        probes=_with_relation_probes(probes, bundled, subject, (prompt, *paraphrases)),
+        probes=_with_relation_probes(probes, bundled, with_article(prompt, subject), (prompt, *paraphrases)),
         line=line,
     )
