@@ -1,0 +1,72 @@
+"""Measurements of a model by what it really says: recall, retention, look-alikes, perplexity.
+
+What: the names below; the modules hold the rest. Every number is a `Metric` with its protocol, n and a 95 %
+interval.
+Why lazy: matching, statistics and the comparison of answers must not pay for torch, so names are imported on
+first use (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memedit.evaluation.baseline import Baseline as Baseline
+    from memedit.evaluation.baseline import suite_hash as suite_hash
+    from memedit.evaluation.generation import Generation as Generation
+    from memedit.evaluation.generation import generate_answers as generate_answers
+    from memedit.evaluation.look_alikes import Leak as Leak
+    from memedit.evaluation.look_alikes import measure_leak as measure_leak
+    from memedit.evaluation.matching import matches as matches
+    from memedit.evaluation.perplexity import Perplexity as Perplexity
+    from memedit.evaluation.perplexity import general_text as general_text
+    from memedit.evaluation.perplexity import measure_perplexity as measure_perplexity
+    from memedit.evaluation.perplexity import perplexity_ratio as perplexity_ratio
+    from memedit.evaluation.recall import Answered as Answered
+    from memedit.evaluation.recall import Question as Question
+    from memedit.evaluation.recall import answer_questions as answer_questions
+    from memedit.evaluation.recall import questions_of as questions_of
+    from memedit.evaluation.recall import recall_metric as recall_metric
+    from memedit.evaluation.retention import GateDecision as GateDecision
+    from memedit.evaluation.retention import Retention as Retention
+    from memedit.evaluation.retention import answer_known as answer_known
+    from memedit.evaluation.retention import compare as compare
+    from memedit.evaluation.retention import gate as gate
+    from memedit.evaluation.retention import retention_questions as retention_questions
+    from memedit.evaluation.retention import well_known_facts as well_known_facts
+    from memedit.evaluation.statistics import Metric as Metric
+
+_MODULES = {
+    "baseline": ("Baseline", "suite_hash"),
+    "generation": ("Generation", "generate_answers"),
+    "look_alikes": ("Leak", "measure_leak"),
+    "matching": ("matches",),
+    "perplexity": ("Perplexity", "general_text", "measure_perplexity", "perplexity_ratio"),
+    "recall": ("Answered", "Question", "answer_questions", "questions_of", "recall_metric"),
+    "retention": (
+        "GateDecision",
+        "Retention",
+        "answer_known",
+        "compare",
+        "gate",
+        "retention_questions",
+        "well_known_facts",
+    ),
+    "statistics": ("Metric",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'memedit.evaluation' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"memedit.evaluation.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,250 @@
+"""Numbers with their uncertainty: intervals, paired tests and the `Metric` that carries them.
+
+What: `Metric`; Wilson and bootstrap intervals; a paired bootstrap of a perplexity ratio; exact binomial and
+McNemar tests; AUROC.
+Why: no number leaves memedit without its protocol, n and a 95 % interval, and a gate must not fail on noise.
+How: closed forms, and numpy for resampling. Every resampling takes a seed and is
+reproducible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Metric",
+    "auroc",
+    "binomial_tail",
+    "bootstrap_interval",
+    "mcnemar_exact",
+    "paired_bootstrap_ratio",
+    "share_metric",
+    "wilson_interval",
+]
+
+Z_95 = 1.959963984540054
+"""The two-sided 95 % point of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number.
+
+    Args:
+        name: What was measured, such as "retained".
+        value: The number; NaN when nothing was measured (n = 0).
+        n: How many items it rests on.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        protocol: How it was measured, in one line.
+    """
+
+    name: str
+    value: float
+    n: int
+    low: float
+    high: float
+    protocol: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metric as JSON values; a number that is not finite becomes None."""
+        numbers = {"value": self.value, "n": self.n, "low": self.low, "high": self.high}
+        finite = {key: number if math.isfinite(number) else None for key, number in numbers.items()}
+        return {"name": self.name, **finite, "protocol": self.protocol}
+
+
+def wilson_interval(successes: float, n: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share.
+
+    Args:
+        successes: How many of the items succeeded, in [0, n]; fractions are allowed.
+        n: How many items there are.
+        z: Normal quantile; the default gives 95 %.
+    Returns:
+        Lower and upper end in [0, 1]; (0, 1) when n is 0.
+    Raises:
+        ValueError: successes is not in [0, n].
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    if n < 0 or not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n, got successes={successes}, n={n}")
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    # At the ends the formula gives 0 and 1 exactly; rounding must not leave them.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def share_metric(
+    name: str, successes: int, n: int, protocol: str, *, num_clusters: int | None = None
+) -> Metric:
+    """Return a share with its Wilson interval.
+
+    Args:
+        name: What was measured.
+        successes: How many of the n items succeeded.
+        n: How many items there are.
+        protocol: How it was measured.
+        num_clusters: Number of independent units (such as facts, each asked in several wordings) when it is
+            smaller than n. The interval is then that of the same share among so many units: wordings of one
+            fact stand or fall together, so this is the safe side.
+    Returns:
+        The metric; value NaN and interval (0, 1) when n is 0.
+    """
+    if n == 0:
+        return Metric(name, math.nan, 0, 0.0, 1.0, protocol)
+    units = n if num_clusters is None else min(n, num_clusters)
+    low, high = wilson_interval(min(float(units), successes / n * units), units)
+    return Metric(name, successes / n, n, low, high, protocol)
+
+
+def bootstrap_interval(
+    values: Sequence[float], seed: int, *, num_resamples: int = 2000
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean.
+
+    Args:
+        values: One number per independent item.
+        seed: Seed of the resampling.
+        num_resamples: How many resamples are drawn.
+    Returns:
+        Lower and upper end; (NaN, NaN) without values.
+    """
+    if not values:
+        return math.nan, math.nan
+    numbers = np.asarray(values, dtype=np.float64)
+    means = numbers[_resamples(len(numbers), seed, num_resamples)].mean(axis=1)
+    return _percentiles(means)
+
+
+def paired_bootstrap_ratio(
+    before: Sequence[float],
+    after: Sequence[float],
+    counts: Sequence[int],
+    seed: int,
+    *,
+    num_resamples: int = 2000,
+) -> tuple[float, float, float]:
+    """Return a perplexity ratio and its 95 % interval, resampling the chunks in pairs.
+
+    Args:
+        before: Summed negative log-likelihood of each chunk under the first model, in nats.
+        after: The same chunks under the second model.
+        counts: Predicted tokens of each chunk.
+        seed: Seed of the resampling.
+        num_resamples: How many resamples are drawn.
+    Returns:
+        exp((sum(after) - sum(before)) / sum(counts)), and its lower and upper end; all three NaN when a
+        likelihood is not finite, as with a model that was broken outright.
+    Raises:
+        ValueError: the three sequences differ in length, or are empty.
+    """
+    if not len(before) == len(after) == len(counts) or not counts:
+        raise ValueError(
+            "before, after and counts must have one entry per chunk, got "
+            f"{len(before)}, {len(after)} and {len(counts)} entries"
+        )
+    difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    tokens = np.asarray(counts, dtype=np.float64)
+    if not np.isfinite(difference).all():
+        return math.nan, math.nan, math.nan
+    value = _exp(float(difference.sum() / tokens.sum()))
+    picks = _resamples(len(tokens), seed, num_resamples)
+    low, high = _percentiles(difference[picks].sum(axis=1) / tokens[picks].sum(axis=1))
+    return value, _exp(low), _exp(high)
+
+
+def mcnemar_exact(lost: int, gained: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test.
+
+    Args:
+        lost: Items right before and wrong after.
+        gained: Items wrong before and right after.
+    Returns:
+        Probability of a split at least this uneven when losing and gaining are equally likely; 1 for no
+        change.
+    Raises:
+        ValueError: a count is negative.
+
+    Source: McNemar (1947); exact version: binomial test of `lost` out of `lost + gained` at 1/2.
+    """
+    if lost < 0 or gained < 0:
+        raise ValueError(f"lost and gained must not be negative, got {lost} and {gained}")
+    changed = lost + gained
+    # Binomial coefficients one from the other, as integers: exact, however large.
+    ways = tail = 1
+    for count in range(min(lost, gained)):
+        ways = ways * (changed - count) // (count + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << changed))
+
+
+def binomial_tail(successes: int, n: int, share: float) -> float:
+    """Return P(X >= successes) for X binomial over n trials with the given share.
+
+    Args:
+        successes: Observed count, in [0, n].
+        n: Number of trials.
+        share: Probability of a success, in [0, 1].
+    Returns:
+        The one-sided p-value of `successes` or more.
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if not 0 <= successes <= n or not 0 <= share <= 1:
+        raise ValueError(f"expected 0 <= successes <= n and 0 <= share <= 1, got {successes}, {n}, {share}")
+    if successes == 0:
+        return 1.0
+    if share in {0.0, 1.0}:
+        return share
+    logs = (_log_binomial(count, n, share) for count in range(successes, n + 1))
+    return min(1.0, math.fsum(math.exp(log) for log in logs))
+
+
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """Return the probability that a positive scores above a negative, ties counting one half.
+
+    Args:
+        positives: Scores of the positive items.
+        negatives: Scores of the negative items.
+    Returns:
+        Area under the ROC curve in [0, 1]; NaN when one side is empty.
+    """
+    if not positives or not negatives:
+        return math.nan
+    below = np.sort(np.asarray(negatives, dtype=np.float64))
+    scores = np.asarray(positives, dtype=np.float64)
+    strictly = np.searchsorted(below, scores, side="left")
+    at_most = np.searchsorted(below, scores, side="right")
+    return float((strictly + at_most).sum()) / (2 * len(positives) * len(negatives))
+
+
+def _log_binomial(count: int, n: int, share: float) -> float:
+    ways = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
+    return ways + count * math.log(share) + (n - count) * math.log1p(-share)
+
+
+def _resamples(n: int, seed: int, num_resamples: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, n, size=(num_resamples, n))
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _exp(value: float) -> float:
+    # A ratio beyond the range of a float is a result, not an overflow error.
+    return math.exp(value) if value < 700 else math.inf

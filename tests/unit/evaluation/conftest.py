@@ -1,0 +1,102 @@
+"""A fake model that answers from a table, so that every metric comes out at a number computed by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+END = 0
+CONFIDENCE_LOGIT = 10.0
+
+
+class CharTokenizer:
+    """One token per character; token 0 begins and ends a text."""
+
+    is_fast = True
+
+    def __init__(self, texts):
+        self.chars = ["", *sorted(set("".join([*texts, "a\n"])))]
+        self.ids = {char: index for index, char in enumerate(self.chars)}
+        self.eos_token_id = self.bos_token_id = END
+
+    def __len__(self):
+        return len(self.chars)
+
+    def __call__(self, text, add_special_tokens=True):
+        return {"input_ids": [self.ids[char] for char in text]}
+
+    def decode(self, ids, skip_special_tokens=False, clean_up_tokenization_spaces=True):
+        return "".join(self.chars[index] for index in ids)
+
+
+class TableCache:
+    def __init__(self, histories):
+        self.histories = histories
+
+    def batch_select_indices(self, indices):
+        self.histories = [self.histories[index] for index in indices.tolist()]
+
+
+class TableModel(torch.nn.Module):
+    """A causal LM that continues each known prompt with its scripted answer, then ends the text.
+
+    It checks what a real model relies on: mask and positions of every row agree with the tokens that it saw.
+    """
+
+    def __init__(self, tokenizer, answers):
+        super().__init__()
+        self.tokenizer, self.answers = tokenizer, answers
+        self.config = SimpleNamespace(eos_token_id=END, memory_bos_token_id=None)
+        self.device = torch.device("cpu")
+        self.rows_run = []
+
+    def forward(
+        self,
+        input_ids,
+        attention_mask,
+        position_ids,
+        past_key_values=None,
+        use_cache=None,
+        logits_to_keep=0,
+    ):
+        assert use_cache
+        assert logits_to_keep == 1
+        cache = past_key_values or TableCache([[] for _ in input_ids])
+        num_new = input_ids.shape[1]
+        self.rows_run.append(len(input_ids))
+        logits = torch.zeros(len(input_ids), 1, len(self.tokenizer))
+        for row, history in enumerate(cache.histories):
+            real = attention_mask[row, -num_new:].bool()
+            tokens = input_ids[row][real].tolist()
+            expected = list(range(len(history), len(history) + len(tokens)))
+            assert position_ids[row][real].tolist() == expected
+            history.extend(tokens)
+            assert int(attention_mask[row].sum()) == len(history)
+            logits[row, 0, self._next(history)] = CONFIDENCE_LOGIT
+        return SimpleNamespace(logits=logits, past_key_values=cache)
+
+    def _next(self, history):
+        assert history[0] == END, "no begin token in front of the prompt"
+        text = self.tokenizer.decode(history)
+        prompt = max((p for p in self.answers if text.startswith(p)), key=len)
+        said, answer = text[len(prompt) :], self.answers[prompt]
+        assert answer.startswith(said)
+        return self.tokenizer.ids[answer[len(said)]] if said != answer else END
+
+
+@pytest.fixture
+def table_model():
+    """Build (model, tokenizer) from a mapping of prompt to answer."""
+
+    def build(answers):
+        tokenizer = CharTokenizer([*answers, *answers.values()])
+        return TableModel(tokenizer, answers), tokenizer
+
+    return build
+
+
+@pytest.fixture
+def char_tokenizer():
+    return CharTokenizer
