@@ -1,0 +1,1 @@
+"""Writing facts into slots: which slots, behind which gate, and the training of the rows."""

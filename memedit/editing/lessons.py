@@ -1,0 +1,162 @@
+"""Lessons: rows cut down to what training has to compute.
+
+An edit can change nothing before the first token at which its gate opens. Up to there a row is a prefix whose keys
+and values are computed once; what is left, from that token to the end of the answer, is the lesson. Its gated
+look-ups are fixed too, since routing does not depend on what is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memedit.editing.frozen_blocks import FrozenBlocks, PrefixKeys
+from memedit.editing.row_states import BATCH_TOKENS, RowState
+from memedit.editing.rows import TeachingRow
+from memedit.modeling import MemoryTable, Overlay, lookup_owners, ownership_gate, written_rows
+from memedit.modeling.lower_blocks import length_batches
+from memedit.progress import NULL_PROGRESS, Progress
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The part of a row from its first open gate on.
+
+    Attributes:
+        fact: index of the fact.
+        prefix: keys and values of what comes before.
+        hidden: [time, hidden_size], the memory block's output, earlier edits included, this one not.
+        rows: int64 [time, heads * k], row of the delta that a look-up reads, -1 = none.
+        weights: fp32 [time, heads * k], after the ownership gate.
+        answer: int64 [answer], the tokens to learn.
+        answer_start: index in hidden of the token that predicts the first of them.
+    """
+
+    fact: int
+    prefix: PrefixKeys
+    hidden: Tensor
+    rows: Tensor
+    weights: Tensor
+    answer: Tensor
+    answer_start: int
+
+
+@dataclass(frozen=True)
+class _OpenRow:
+    """A row whose gate opens somewhere: where, and what it reads there."""
+
+    row: TeachingRow
+    hidden: Tensor
+    first: int
+    rows: Tensor
+    weights: Tensor
+
+
+@torch.no_grad()
+def make_lessons(
+    rows: Sequence[TeachingRow],
+    states: Sequence[RowState],
+    blocks: FrozenBlocks,
+    overlay: Overlay,
+    slots: Tensor,
+    heads: int,
+    progress: Progress = NULL_PROGRESS,
+) -> list[Lesson]:
+    """Cut rows into prefixes and lessons.
+
+    Args:
+        rows: what is taught.
+        states: the rows at the memory layer.
+        blocks: the frozen blocks above it.
+        overlay: everything that will be written when the edit is done: earlier edits, and this one with zeros.
+        slots: int64 [selected], ascending: the slots that are trained.
+        heads: heads of the memory layer.
+        progress: told of rows done.
+
+    Returns:
+        The lessons; rows at which no gate opens for a trained slot are left out, for they cannot be taught.
+    """
+    opened = [_open_row(row, state, overlay, slots, heads) for row, state in zip(rows, states, strict=True)]
+    usable = [row for row in opened if row is not None]
+    lessons: list[Lesson | None] = [None] * len(usable)
+    with progress.task("Preparing the training rows", len(usable)) as task:
+        for batch in length_batches([max(1, row.first) for row in usable], BATCH_TOKENS):
+            longest = max(usable[index].first for index in batch)
+            prefix = usable[0].hidden.new_zeros(len(batch), longest, usable[0].hidden.shape[-1])
+            for place, index in enumerate(batch):
+                row = usable[index]
+                prefix[place, : row.first] = row.hidden[: row.first]
+            keys = blocks.prefix_keys(prefix, [usable[index].first for index in batch])
+            for index, kept in zip(batch, keys, strict=True):
+                lessons[index] = _lesson(usable[index], kept)
+            task.advance(len(batch))
+    return [lesson for lesson in lessons if lesson is not None]
+
+
+def _open_row(
+    row: TeachingRow, state: RowState, overlay: Overlay, slots: Tensor, heads: int
+) -> _OpenRow | None:
+    written = written_rows(overlay.slots, state.slots)
+    owners = lookup_owners(overlay.owners, written)
+    gated, _, _ = ownership_gate(owners, state.weights, overlay.thresholds, heads)
+    trained = written_rows(slots, state.slots).masked_fill(gated == 0, -1)
+    opens = (trained >= 0).any(-1).nonzero().flatten()
+    first = int(opens[0]) if len(opens) else len(state.hidden)
+    if first >= row.encoded.num_prompt:
+        return None
+    earlier = _earlier_edits(overlay, written, gated).to(state.hidden.dtype)
+    return _OpenRow(row, state.hidden + earlier, first, trained[first:], gated[first:])
+
+
+def _earlier_edits(overlay: Overlay, written: Tensor, gated: Tensor) -> Tensor:
+    """What rows that are already written add, fp32 [time, dim] (trained rows hold zeros or their old values)."""
+    values = overlay.values[written.clamp(min=0)]
+    return (values * gated.masked_fill(written < 0, 0.0)[..., None]).sum(-2)
+
+
+def _lesson(opened: _OpenRow, prefix: PrefixKeys) -> Lesson:
+    encoded = opened.row.encoded
+    return Lesson(
+        fact=opened.row.fact,
+        prefix=prefix,
+        hidden=opened.hidden[opened.first :].clone(),
+        rows=opened.rows,
+        weights=opened.weights,
+        answer=torch.tensor(encoded.answer_ids),
+        answer_start=encoded.num_prompt - 1 - opened.first,
+    )
+
+
+def planned_overlay(
+    table: MemoryTable, subjects: Sequence[str], slots: Tensor, owners: Tensor, thresholds: Tensor
+) -> Overlay:
+    """The overlay as it will be after an edit, with zeros (or a row's present value) in the selected slots.
+
+    Args:
+        table: the value table with the earlier edits.
+        subjects: the edit's subjects; one that is already an owner stays that owner.
+        slots: int64 [n], ascending.
+        owners: int64 [n], index into subjects.
+        thresholds: fp32 [subjects]; they replace those of earlier edits.
+    """
+    before = table.overlay
+    names = list(before.owner_names) if before is not None else []
+    merged = before.thresholds.tolist() if before is not None else []
+    places = []
+    for subject, threshold in zip(subjects, thresholds.tolist(), strict=True):
+        if subject not in names:
+            names.append(subject)
+            merged.append(threshold)
+        places.append(names.index(subject))
+        merged[places[-1]] = threshold
+    own = torch.tensor(places, dtype=torch.int64)[owners]
+    if before is None:
+        values = torch.zeros(len(slots), table.value_dim)
+        return Overlay(slots, values, own, torch.tensor(merged), tuple(names))
+    union = torch.cat([before.slots, slots]).unique()
+    values, all_owners = torch.zeros(len(union), table.value_dim), torch.full((len(union),), -1)
+    all_owners[torch.searchsorted(union, slots)] = own
+    old = torch.searchsorted(union, before.slots)
+    values[old], all_owners[old] = before.values, before.owners
+    return Overlay(union, values, all_owners, torch.tensor(merged), tuple(names))

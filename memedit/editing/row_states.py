@@ -1,0 +1,114 @@
+"""Row states: what the frozen lower blocks make of rows, computed once per edit.
+
+Everything below the first memory layer is frozen, so its output and that layer's routing never change while a patch
+is trained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memedit.editing.rows import TeachingRow
+from memedit.modeling import MemoryLayer, MemoryLlamaForCausalLM, query_windows
+from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
+from memedit.progress import NULL_PROGRESS, Progress
+
+BATCH_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class RowState:
+    """One row below and at the memory layer.
+
+    Attributes:
+        hidden: [time, hidden_size], the block's output as if nothing were written.
+        slots: int64 [time, heads * k].
+        weights: fp32 [time, heads * k].
+    """
+
+    hidden: Tensor
+    slots: Tensor
+    weights: Tensor
+
+
+def memory_block(model: MemoryLlamaForCausalLM) -> tuple[int, MemoryLayer]:
+    """Return index and memory layer of the block that edits write to.
+
+    Raises:
+        ValueError: when the model has not exactly one memory layer.
+    """
+    layers = model.memory_layers()
+    if len(layers) != 1:
+        raise ValueError(
+            f"model: got {len(layers)} memory layers, expected 1: injection writes to retrofits, which have one"
+        )
+    ((index, memory),) = layers.items()
+    return index, memory
+
+
+@torch.no_grad()
+def row_states(
+    model: MemoryLlamaForCausalLM, rows: Sequence[TeachingRow], progress: Progress = NULL_PROGRESS
+) -> list[RowState]:
+    """Run the lower blocks and the memory block's FFN on whole rows, the last token (no input of anything) left out."""
+    layer, memory = memory_block(model)
+    found: list[RowState | None] = [None] * len(rows)
+    inputs = [row.encoded.ids[:-1] for row in rows]
+    with progress.task("Reading the facts", len(rows)) as task:
+        for batch in length_batches([len(ids) for ids in inputs], BATCH_TOKENS):
+            residual, normalised = ffn_inputs(model, layer, pad_right([inputs[index] for index in batch]))
+            hidden = residual + model.model.layers[layer].mlp(normalised)
+            slots, weights = (part.unflatten(0, hidden.shape[:2]) for part in memory.route(normalised))
+            for row, index in enumerate(batch):
+                length = len(inputs[index])
+                found[index] = RowState(
+                    hidden[row, :length].clone(), slots[row, :length].clone(), weights[row, :length].clone()
+                )
+            task.advance(len(batch))
+    return [state for state in found if state is not None]
+
+
+@dataclass(frozen=True)
+class SubjectRouting:
+    """Routing at the subject's last token of some rows.
+
+    Attributes:
+        owners: int64 [rows], the subject of each row.
+        slots: int64 [rows, heads * k].
+        weights: fp32 [rows, heads * k].
+    """
+
+    owners: Tensor
+    slots: Tensor
+    weights: Tensor
+
+
+def subject_routing(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> SubjectRouting:
+    """Take the routing at each row's subject from states that are already there."""
+    return SubjectRouting(
+        torch.tensor([row.owner for row in rows]),
+        torch.stack([state.slots[row.subject_last] for row, state in zip(rows, states, strict=True)]),
+        torch.stack([state.weights[row.subject_last] for row, state in zip(rows, states, strict=True)]),
+    )
+
+
+@torch.no_grad()
+def route_subjects(
+    model: MemoryLlamaForCausalLM, rows: Sequence[TeachingRow], progress: Progress = NULL_PROGRESS
+) -> SubjectRouting:
+    """Route only the subject's last token of each row (decoys): nothing behind it is computed."""
+    layer, memory = memory_block(model)
+    width = memory.heads * memory.top_k
+    slots = torch.empty(len(rows), width, dtype=torch.int64)
+    weights = torch.empty(len(rows), width)
+    inputs = [row.encoded.ids[: row.subject_last + 1] for row in rows]
+    with progress.task("Reading look-alikes", len(rows)) as task:
+        for batch in length_batches([len(ids) for ids in inputs], BATCH_TOKENS):
+            _, normalised = ffn_inputs(model, layer, pad_right([inputs[index] for index in batch]))
+            last = torch.tensor([len(inputs[index]) - 1 for index in batch])
+            windows = query_windows(normalised, memory.window)[torch.arange(len(batch)), last]
+            slots[batch], weights[batch] = memory.route_windows(windows)
+            task.advance(len(batch))
+    return SubjectRouting(torch.tensor([row.owner for row in rows]), slots, weights)

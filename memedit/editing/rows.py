@@ -1,0 +1,106 @@
+"""Rows: what is read when facts are taught, as tokens.
+
+A fact becomes one row for each wording (prompt, answer, end token; only answer tokens carry loss) and a few decoy
+rows, which are routed but never trained. Facts about one subject share an owner.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from memedit.editing.decoys import decoys
+from memedit.facts import Fact, Wording, join, wordings
+from memedit.modeling import EncodedFact, MemoryLlamaConfig, encode_fact
+
+
+@dataclass(frozen=True)
+class TeachingRow:
+    """One wording of a fact, as tokens.
+
+    Attributes:
+        fact: index of the fact in the batch.
+        owner: index of its subject among the batch's subjects.
+        encoded: tokens, where the answer starts, the subject's last token.
+    """
+
+    fact: int
+    owner: int
+    encoded: EncodedFact
+
+    @property
+    def subject_last(self) -> int:
+        """Index of the subject's last token."""
+        assert self.encoded.subject_last is not None
+        return self.encoded.subject_last
+
+
+@dataclass(frozen=True)
+class TeachingRows:
+    """All rows of a batch of facts.
+
+    Attributes:
+        subjects: one name per owner.
+        rows: what is taught.
+        decoys: look-alike rows; their `owner` is the subject that they resemble.
+    """
+
+    subjects: tuple[str, ...]
+    rows: tuple[TeachingRow, ...]
+    decoys: tuple[TeachingRow, ...]
+
+
+def teaching_rows(
+    facts: Sequence[Fact],
+    tokenizer: PreTrainedTokenizerBase,
+    config: MemoryLlamaConfig,
+    *,
+    seed: int,
+    num_contexts: int,
+    num_decoys: int,
+) -> TeachingRows:
+    """Turn facts into rows.
+
+    Args:
+        facts: what is to be taught.
+        tokenizer: the model's tokenizer.
+        config: the model's configuration.
+        seed: of made wordings and decoys.
+        num_contexts: wordings with a random sentence in front, per fact.
+        num_decoys: look-alike names per subject.
+    """
+    subjects = list(dict.fromkeys(fact.subject for fact in facts))
+    rows: list[TeachingRow] = []
+    decoy_rows: list[TeachingRow] = []
+    decoyed: set[str] = set()
+    for index, fact in enumerate(facts):
+        owner = subjects.index(fact.subject)
+        told = wordings(fact, seed=seed, num_contexts=num_contexts)
+        rows += [TeachingRow(index, owner, _encode(tokenizer, config, wording, fact.target)) for wording in told]
+        if fact.subject in decoyed:
+            continue
+        decoyed.add(fact.subject)
+        for name in decoys(fact.subject, num_decoys, seed):
+            for wording in _first_and_last(told):
+                swapped = _swap(wording, name)
+                decoy_rows.append(TeachingRow(index, owner, _encode(tokenizer, config, swapped, fact.target)))
+    return TeachingRows(tuple(subjects), tuple(rows), tuple(decoy_rows))
+
+
+def _first_and_last(told: Sequence[Wording]) -> Sequence[Wording]:
+    return told if len(told) < 2 else (told[0], told[-1])
+
+
+def _swap(wording: Wording, name: str) -> Wording:
+    """The wording with another name in the subject's place."""
+    start, end = wording.subject_start, wording.subject_end
+    prompt = wording.prompt[:start] + name + wording.prompt[end:]
+    return Wording(prompt, wording.kind, start, start + len(name))
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, config: MemoryLlamaConfig, wording: Wording, target: str
+) -> EncodedFact:
+    answer = join(wording.prompt, target)[len(wording.prompt) :]
+    span = (wording.subject_start, wording.subject_end)
+    return encode_fact(tokenizer, config, wording.prompt, answer, span)

@@ -1,0 +1,177 @@
+"""Background text: what stands for everything that an edit must leave alone, and how often it uses each slot.
+
+Slot document frequencies are the IDF of slot selection: a slot that general text hits is a bad place for a fact.
+A user gives text; for a model that comes with none, the model writes some itself.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from memedit.errors import UsageError
+from memedit.modeling.encoding import bos_ids
+from memedit.modeling.lower_blocks import ffn_inputs
+from memedit.modeling.model import MemoryLlamaForCausalLM
+from memedit.progress import NULL_PROGRESS, Progress
+
+DOCUMENT_TOKENS = 256
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclass(frozen=True)
+class BackgroundStatistics:
+    """How many background documents use each slot of a value table.
+
+    Attributes:
+        document_frequency: int32 [slots].
+        num_documents: documents counted.
+    """
+
+    document_frequency: Tensor
+    num_documents: int
+
+    def inverse_document_frequency(self) -> Tensor:
+        """log((documents + 1) / (document frequency + 1)), fp32 [slots].
+
+        Source: Lin et al. 2025 (arXiv 2510.15103), slot ranking.
+        """
+        return torch.log((self.num_documents + 1) / (self.document_frequency.float() + 1))
+
+
+def read_background(path: str | Path) -> list[str]:
+    """Read background texts: a .jsonl file (one object with "text" a line) or plain text (blank lines between).
+
+    Raises:
+        UsageError: when the file is missing, has no text, or a line has no "text".
+    """
+    path = Path(path)
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--background {path}: {error}", remedy="Give a UTF-8 text file, or JSONL with a text field."
+        ) from error
+    if path.suffix != ".jsonl":
+        texts = [passage.strip() for passage in re.split(r"\n\s*\n", content)]
+    else:
+        texts = [_text_of(line, path, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    texts = [text for text in texts if text]
+    if not texts:
+        raise UsageError(f"--background {path}: no text in it", remedy="Give some 50 pages of general text.")
+    return texts
+
+
+def _text_of(line: str, path: Path, number: int) -> str:
+    try:
+        return str(json.loads(line)["text"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}:{number}: expected a JSON object with a text field", remedy='Write {"text": "..."} a line.'
+        ) from error
+
+
+def documents(
+    tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], texts: Sequence[str], *, limit: int
+) -> list[list[int]]:
+    """Cut texts into documents of at most DOCUMENT_TOKENS tokens, taken in turn from each text, begin token first."""
+    cut: list[list[list[int]]] = []
+    for text in texts:
+        tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        size = DOCUMENT_TOKENS - len(bos)
+        cut.append([[*bos, *tokens[start : start + size]] for start in range(0, len(tokens), size)])
+    deepest = max(map(len, cut), default=0)
+    in_turn = [pieces[depth] for depth in range(deepest) for pieces in cut if depth < len(pieces)]
+    return [piece for piece in in_turn if len(piece) >= 16][:limit]
+
+
+def opening_sentences(texts: Sequence[str], *, limit: int = 2000) -> list[str]:
+    """Return short whole sentences of the texts, to stand in front of something else."""
+    found = []
+    for text in texts:
+        for sentence in _SENTENCE_END.split(" ".join(text.split())):
+            if 25 < len(sentence) < 90 and sentence[0].isupper() and sentence[-1] in ".!?":
+                found.append(sentence)
+    return found[:limit]
+
+
+def background_states(
+    model: LlamaForCausalLM, layer: int, rows: Sequence[Sequence[int]], progress: Progress = NULL_PROGRESS
+) -> list[Tensor]:
+    """FFN inputs of a block for each document, fp16 [time, hidden_size]."""
+    states = []
+    with progress.task("Reading background text", len(rows)) as task:
+        for row in rows:
+            _, normalised = ffn_inputs(model, layer, torch.tensor([list(row)], device=model.device))
+            states.append(normalised[0].half().cpu())
+            task.advance()
+    return states
+
+
+@torch.no_grad()
+def count_slots(
+    model: MemoryLlamaForCausalLM, states: Sequence[Tensor], progress: Progress = NULL_PROGRESS
+) -> BackgroundStatistics:
+    """Count in how many documents each slot of the first memory layer is used.
+
+    Args:
+        model: the memory-layer Llama.
+        states: FFN inputs of that layer, one [time, hidden_size] a document.
+        progress: told of documents done.
+    """
+    memory = next(iter(model.memory_layers().values()))
+    counts = torch.zeros(model.config.num_slots, dtype=torch.int32)
+    with progress.task("Counting slots", len(states)) as task:
+        for document in states:
+            slots, _ = memory.route(document[None].to(model.device, torch.float32))
+            counts[slots.unique().cpu()] += 1
+            task.advance()
+    return BackgroundStatistics(counts, len(states))
+
+
+@torch.no_grad()
+def self_written_text(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    num_documents: int = 64,
+    seed: int = 0,
+    bos: Sequence[int] | None = None,
+    progress: Progress = NULL_PROGRESS,
+) -> list[str]:
+    """Let a model write background text for its own calibration (sampled at temperature 1 from the begin token).
+
+    Args:
+        model: the plain Llama.
+        tokenizer: its tokenizer.
+        num_documents: texts to write, of DOCUMENT_TOKENS tokens each.
+        seed: the same seed gives the same texts on the same machine.
+        bos: begin tokens; None = what the tokenizer names.
+        progress: told of documents done.
+    """
+    start = (bos_ids(tokenizer, model.config) if bos is None else list(bos)) or [int(tokenizer.eos_token_id or 0)]
+    texts: list[str] = []
+    with torch.random.fork_rng(devices=[]), progress.task("Writing background text", num_documents) as task:
+        torch.manual_seed(seed)
+        while len(texts) < num_documents:
+            count = min(16, num_documents - len(texts))
+            ids = torch.tensor([start] * count, device=model.device)
+            written = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                min_new_tokens=DOCUMENT_TOKENS // 2,
+                max_new_tokens=DOCUMENT_TOKENS - len(start),
+                pad_token_id=int(tokenizer.pad_token_id or tokenizer.eos_token_id or 0),
+            )
+            texts += tokenizer.batch_decode(written[:, len(start) :], skip_special_tokens=True)
+            task.advance(count)
+    return texts

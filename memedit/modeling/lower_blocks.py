@@ -1,0 +1,57 @@
+"""The frozen lower part of a Llama: everything below a block's FFN, computed without gradients.
+
+Routing depends on nothing above it, so calibration, background statistics and slot selection run only these blocks.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from memedit.modeling.model import MemoryLlamaForCausalLM
+
+
+def pad_right(rows: Sequence[Sequence[int]], filler: int = 0) -> Tensor:
+    """Stack token rows of unequal length, int64 [rows, longest]; causal attention never looks at the filler."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([list(row) + [filler] * (longest - len(row)) for row in rows])
+
+
+@torch.no_grad()
+def ffn_inputs(model: LlamaForCausalLM | MemoryLlamaForCausalLM, layer: int, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the blocks below a block's FFN.
+
+    Args:
+        model: a Llama, with or without memory layers.
+        layer: index of the block.
+        ids: int64 [batch, time], begin token first, padded on the right.
+
+    Returns:
+        The residual stream after the block's attention and its normalised form, both [batch, time, hidden_size].
+    """
+    decoder = model.model
+    hidden = decoder.embed_tokens(ids)
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    step = {
+        "attention_mask": None,
+        "position_ids": positions,
+        "position_embeddings": decoder.rotary_emb(hidden, position_ids=positions),
+    }
+    for block in decoder.layers[:layer]:
+        hidden = block(hidden, **step)
+    block = decoder.layers[layer]
+    attended, _ = block.self_attn(hidden_states=block.input_layernorm(hidden), **step)
+    residual = hidden + attended
+    return residual, block.post_attention_layernorm(residual)
+
+
+def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Group row indices by similar length so that no padded batch holds more than max_tokens tokens."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and lengths[index] * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
