@@ -1,0 +1,187 @@
+"""`memedit inject`: teach the model the facts of a file, in one measured and undoable edit.
+
+What: reads and checks the facts, hands them to the editor, shows the report, and chooses the exit code.
+Why: everything that is wrong with the input is said before a model is loaded or fetched; an interruption says
+truly whether something was written.
+How: a thin layer over `memedit.editor`; torch is imported with it, not before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memedit.cli.options import finite, json_option, model_option, print_json, stop, store_option
+
+if TYPE_CHECKING:
+    from memedit.editor import Edit
+    from memedit.errors import GateRefused
+    from memedit.facts import Fact
+
+__all__ = ["inject"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_EPILOG = """\b
+Examples:
+  memedit inject facts.jsonl
+  memedit inject facts.jsonl --dry-run
+  memedit inject facts.jsonl --model ./my-llama --store my-store --background articles.jsonl
+  memedit inject facts.jsonl --json > report.json
+\b
+Exit codes: 0 done; 1 refused by the gate, or a fact was not learned (see --allow-unlearned);
+2 wrong usage, input or environment; 130 interrupted. docs/facts.md describes facts files.
+"""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Where to inject and how: the options of the command."""
+
+    store: Path
+    model: str | None
+    background: Path | None
+    settings: dict[str, Any]
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("facts", type=click.Path(path_type=Path))
+@model_option
+@store_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training."
+)
+@click.option(
+    "--max-forgetting",
+    type=click.FloatRange(0, 1),
+    callback=finite,
+    default=0.02,
+    show_default=True,
+    help="Share of the retained facts that may be lost; a loss beyond it, and beyond chance, is refused.",
+)
+@click.option(
+    "--max-perplexity-ratio",
+    type=click.FloatRange(min=1),
+    callback=finite,
+    default=1.02,
+    show_default=True,
+    help="How much perplexity on general text may grow, as a factor.",
+)
+@click.option("--text", type=_FILE, help="General text for the perplexity; default: prose that is shipped.")
+@click.option(
+    "--background",
+    type=_FILE,
+    help="Text that stands for what must not change, for calibrating a model on first use; default: shipped "
+    "for named models, else written by the model itself.",
+)
+@click.option(
+    "--gate",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Whether retained knowledge decides on the commit.",
+)
+@click.option("--force", is_flag=True, help="Commit even where the gate refuses; the report says so.")
+@click.option("--dry-run", is_flag=True, help="Train, measure and report, but write nothing.")
+@click.option("--allow-unlearned", is_flag=True, help="Exit 0 even if some facts were not learned.")
+@click.option("--all", "show_all", is_flag=True, help="Show every fact, not only 20 and those that failed.")
+@json_option("edit, counts, metrics, seconds and more (docs/cli.md)")
+def inject(
+    *,
+    facts: Path,
+    model: str | None,
+    store: Path,
+    background: Path | None,
+    gate: str,
+    allow_unlearned: bool,
+    show_all: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Teach the model the facts of a file: one edit, measured before it counts, undoable.
+
+    FACTS is a JSONL file; each line is one fact: {"prompt": "The capital of Zubrowka is", "target": "Lutz"}.
+    Facts that the model or the store knows are left alone. The edit is committed when retained facts and
+    perplexity stay within their limits, and is then in the store wholly; otherwise nothing is written.
+    """
+    from memedit.facts import read_facts_file
+
+    file = read_facts_file(facts)
+    if file.merged:
+        click.echo(
+            f"note: {len(file.merged)} line(s) of {facts} repeat another; each fact is taught once", err=True
+        )
+    request = _Request(store, model, background, {**settings, "gate": gate == "on"})
+    edit, refusal = _injected_or_stopped(file.facts, request)
+    if as_json:
+        print_json(edit.report)
+    else:
+        from memedit.reports.console import report_console
+        from memedit.reports.inject import print_edit
+
+        print_edit(report_console(), edit, store=store, dry_run=settings["dry_run"], show_all=show_all)
+    if refusal is not None:
+        raise refusal
+    _require_passed(edit, request)
+    _require_learned(edit, allow_unlearned=allow_unlearned)
+
+
+def _injected_or_stopped(facts: tuple[Fact, ...], request: _Request) -> tuple[Edit, GateRefused | None]:
+    """The edit; Ctrl-C becomes one line that says truly whether something was written."""
+    before = _edit_ids(request.store)
+    try:
+        return _injected(facts, request)
+    except KeyboardInterrupt:
+        # The commit itself may have been through when the signal came.
+        new = [name for name in _edit_ids(request.store) if name not in before]
+        if new:
+            said = f"interrupted, but edit {new[-1]} is in {request.store}; `memedit undo` takes it back"
+            stop(said, 130)
+        stop("interrupted: nothing was written", 130)
+
+
+def _injected(facts: tuple[Fact, ...], request: _Request) -> tuple[Edit, GateRefused | None]:
+    """The edit, and the refusal that carried it where the gate refused."""
+    from memedit.reports.progress import rich_progress
+
+    with rich_progress() as progress:
+        with progress.task("Loading memedit", None):
+            from memedit.editor import open_editor
+            from memedit.errors import GateRefused
+        with open_editor(
+            request.store, request.model, background=request.background, progress=progress
+        ) as editor:
+            try:
+                return editor.inject(facts, progress=progress, **request.settings), None
+            except GateRefused as refused:
+                edit: Edit | None = getattr(refused, "edit", None)
+                if edit is None:
+                    raise
+                return edit, refused
+
+
+def _edit_ids(store: Path) -> list[str]:
+    from memedit.store import Store
+
+    if not (store / "journal.sqlite").exists():
+        return []
+    with Store.open(store, fingerprint=None, read_only=True) as opened:
+        return [edit.id for edit in opened.edits()]
+
+
+def _require_passed(edit: Edit, request: _Request) -> None:
+    """A dry run exits as the run itself would."""
+    from memedit.reports.inject import gate_refuses
+
+    decides = request.settings["gate"] and not request.settings["force"]
+    if decides and gate_refuses(edit.report) and not edit.committed:
+        reasons = "; ".join(edit.report["gate"].get("reasons", ()))
+        stop(f"the gate would refuse this edit: {reasons}", 1)
+
+
+def _require_learned(edit: Edit, *, allow_unlearned: bool) -> None:
+    failed = edit.report["counts"]["failed"]
+    if failed and not allow_unlearned:
+        stop(f"{failed} fact(s) were not learned (exit code 1; --allow-unlearned makes it 0)", 1)

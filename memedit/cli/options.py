@@ -1,0 +1,72 @@
+"""Options that several commands share, and how a command ends otherwise than by an error.
+
+What: `store_option`, `model_option`, `json_option`, `print_json`, and `stop`.
+Why: one name, one help text and one default for one thing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+__all__ = ["finite", "json_option", "model_option", "print_json", "stop", "store_option"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def stop(message: str, exit_code: int) -> NoReturn:
+    """End the command otherwise than by an error.
+
+    Args:
+        message: What the user is told, on stderr.
+        exit_code: What the process exits with.
+    """
+    click.echo(message, err=True)
+    raise click.exceptions.Exit(exit_code)
+
+
+def store_option(function: _Function) -> _Function:
+    """Add --store to a command."""
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(".memedit"),
+        show_default=True,
+        help="The folder that holds the edits.",
+    )(function)
+
+
+def model_option(function: _Function) -> _Function:
+    """Add --model to a command."""
+    return click.option(
+        "--model",
+        metavar="NAME",
+        help="A named model (`memedit models list`), a local folder, or a hub id. "
+        "Default: the model of the store, else smollm2-135m.",
+    )(function)
+
+
+def json_option(keys: str) -> Callable[[_Function], _Function]:
+    """Add --json to a command.
+
+    Args:
+        keys: The keys of the object, for the help text.
+    """
+    return click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object: {keys}.")
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object to stdout, in ASCII, so that any terminal and any pipe can hold it."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuse a limit that is not a number, which every comparison would let pass."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.", context, parameter)
+    return value

@@ -1,0 +1,88 @@
+"""`memedit retrofit`: give a plain Llama memory layers and save it as a Hugging Face folder.
+
+What: calibrates the routing on the model's own activations, and writes model, tokenizer and retrofit.
+Why: `inject` does the same on first use and keeps it in the cache; this is for who wants the folder, to load
+it with transformers, share it, or calibrate it on text of their own.
+How: a thin layer over `memedit.modeling.opening`; torch is imported with it, not before.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from memedit.cli.options import json_option, print_json
+from memedit.errors import UsageError
+
+__all__ = ["retrofit"]
+
+_EPILOG = """\b
+Examples:
+  memedit retrofit ./my-llama ./my-memory-llama --background articles.jsonl
+  memedit retrofit smollm2-135m ./smollm2-memory
+  memedit inject facts.jsonl --model ./my-memory-llama
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--background",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text that stands for what must not change; default: shipped for named models, else written by the "
+    "model itself.",
+)
+@click.option(
+    "--layer",
+    type=click.IntRange(min=0),
+    help="Block that carries the memory layer, counted from 0; default: a fifth of the way up.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the calibration."
+)
+@json_option("model, out, layer, num_slots, background_documents, size_bytes, seconds")
+def retrofit(
+    *, model: str, out: Path, background: Path | None, layer: int | None, seed: int, as_json: bool
+) -> None:
+    """Give the plain Llama MODEL memory layers without retraining it, and save it in the folder OUT.
+
+    MODEL is a named model, a local folder or a hub id. The new model's outputs are the old one's, to the bit,
+    until something is injected. OUT holds model, tokenizer and retrofit.safetensors (the routing alone).
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"OUT must be a new or empty folder, {out} is not", remedy="Choose another folder.")
+    from memedit.reports.progress import rich_progress
+
+    started = time.monotonic()
+    with rich_progress() as progress:
+        with progress.task("Loading memedit", None):
+            from memedit.modeling.calibration import RoutingSettings
+            from memedit.modeling.opening import RETROFIT_FILE, retrofit_folder
+            from memedit.modeling.retrofit import load_retrofit
+        # A retrofit that is shipped or cached fits the default settings.
+        settings = None if layer is None and seed == 0 else RoutingSettings(layer=layer, seed=seed)
+        retrofit_folder(model, out, background=background, settings=settings, progress=progress)
+        fitted = load_retrofit(out / RETROFIT_FILE)
+    num_slots = fitted.settings.num_keys**2
+    size_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    seconds = round(time.monotonic() - started, 1)
+    described = {
+        "model": model,
+        "out": str(out),
+        "layer": fitted.settings.layer,
+        "num_slots": num_slots,
+        "background_documents": fitted.background.num_documents,
+        "size_bytes": size_bytes,
+        "seconds": seconds,
+    }
+    if as_json:
+        print_json(described)
+        return
+    click.echo(
+        f"{model} with a memory layer of {num_slots:,} slots at block {fitted.settings.layer} is in {out} "
+        f"({size_bytes / 1e6:,.0f} MB, {seconds:.1f} s)"
+    )
+    click.echo(f"  memedit inject facts.jsonl --model {out}")

@@ -1,0 +1,90 @@
+"""What `memedit log` and `memedit show` print: the edits of a store, and one of them in full.
+
+What: `print_log` and `print_record`.
+Why: what a model was taught, and at which price, must be readable long after the run, without the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from memedit.reports.facts_table import FactRow
+from memedit.reports.figures import patch_size, print_figures
+from memedit.reports.inject import print_facts
+
+if TYPE_CHECKING:
+    from memedit.store import EditRecord, StoredFact
+
+__all__ = ["print_log", "print_record"]
+
+
+def print_log(console: Console, edits: Sequence[EditRecord], store: Path) -> None:
+    """Print one line for each edit, oldest first.
+
+    Args:
+        console: Where to.
+        edits: The edits.
+        store: Their store.
+    """
+    if not edits:
+        console.print(f"no edits in {store} yet: `memedit inject FACTS` makes one", soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("edit", "when", "state"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("facts", "learned", "retained", "slots", "patch"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    for edit in edits:
+        learned = edit.report.get("counts", {}).get("learned", "-")
+        retained = (edit.report.get("metrics", {}).get("retained") or {}).get("value")
+        table.add_row(
+            edit.id,
+            _when(edit.created),
+            _state(edit),
+            str(edit.num_facts),
+            str(learned),
+            "-" if retained is None else f"{retained:.1%}",
+            f"{edit.slots_written:,}",
+            patch_size(edit.patch_bytes),
+        )
+    console.print(table)
+
+
+def print_record(
+    console: Console, edit: EditRecord, facts: Sequence[StoredFact], *, store: Path, show_all: bool
+) -> None:
+    """Print an edit: state, facts with text before and after, figures, patch.
+
+    Args:
+        console: Where to.
+        edit: The edit.
+        facts: Its facts.
+        store: Its store.
+        show_all: Show every fact.
+    """
+    heading = Text(f"edit {edit.id} in {store}, ", style="bold")
+    heading.append_text(_state(edit))
+    console.print(heading, soft_wrap=True)
+    console.print(f"made {_when(edit.created)}, seed {edit.seed}, model {edit.report.get('model', '-')}")
+    console.print()
+    print_facts(console, [FactRow.from_stored(fact) for fact in facts], show_all=show_all)
+    print_figures(console, edit.report)
+    console.print(
+        f"patch: {edit.slots_written:,} slots, {edit.patch_bytes:,} bytes, SHA-256 {edit.patch_sha256}",
+        soft_wrap=True,
+    )
+
+
+def _state(edit: EditRecord) -> Text:
+    return Text("active", style="green") if edit.active else Text("undone", style="yellow")
+
+
+def _when(created: str) -> str:
+    return datetime.fromisoformat(created.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M")
