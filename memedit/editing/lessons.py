@@ -14,7 +14,7 @@ from torch import Tensor
 from memedit.editing.frozen_blocks import FrozenBlocks, PrefixKeys
 from memedit.editing.row_states import BATCH_TOKENS, RowState
 from memedit.editing.rows import TeachingRow
-from memedit.modeling import MemoryTable, Overlay, lookup_owners, ownership_gate, written_rows
+from memedit.modeling import Overlay, lookup_owners, ownership_gate, written_rows
 from memedit.modeling.lower_blocks import length_batches
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -126,37 +126,3 @@ def _lesson(opened: _OpenRow, prefix: PrefixKeys) -> Lesson:
         answer=torch.tensor(encoded.answer_ids),
         answer_start=encoded.num_prompt - 1 - opened.first,
     )
-
-
-def planned_overlay(
-    table: MemoryTable, subjects: Sequence[str], slots: Tensor, owners: Tensor, thresholds: Tensor
-) -> Overlay:
-    """The overlay as it will be after an edit, with zeros (or a row's present value) in the selected slots.
-
-    Args:
-        table: the value table with the earlier edits.
-        subjects: the edit's subjects; one that is already an owner stays that owner.
-        slots: int64 [n], ascending.
-        owners: int64 [n], index into subjects.
-        thresholds: fp32 [subjects]; they replace those of earlier edits.
-    """
-    before = table.overlay
-    names = list(before.owner_names) if before is not None else []
-    merged = before.thresholds.tolist() if before is not None else []
-    places = []
-    for subject, threshold in zip(subjects, thresholds.tolist(), strict=True):
-        if subject not in names:
-            names.append(subject)
-            merged.append(threshold)
-        places.append(names.index(subject))
-        merged[places[-1]] = threshold
-    own = torch.tensor(places, dtype=torch.int64)[owners]
-    if before is None:
-        values = torch.zeros(len(slots), table.value_dim)
-        return Overlay(slots, values, own, torch.tensor(merged), tuple(names))
-    union = torch.cat([before.slots, slots]).unique()
-    values, all_owners = torch.zeros(len(union), table.value_dim), torch.full((len(union),), -1)
-    all_owners[torch.searchsorted(union, slots)] = own
-    old = torch.searchsorted(union, before.slots)
-    values[old], all_owners[old] = before.values, before.owners
-    return Overlay(union, values, all_owners, torch.tensor(merged), tuple(names))

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from memedit.editing.decoys import decoys
 from memedit.facts import Fact, Wording, join, wordings
 from memedit.modeling import EncodedFact, MemoryLlamaConfig, encode_fact
+from memedit.modeling.background import SAMPLE_TAIL
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class TeachingRow:
     fact: int
     owner: int
     encoded: EncodedFact
+
+    @property
+    def subject_tail(self) -> tuple[int, ...]:
+        """The last tokens of the subject, at most as many as the background sample keeps."""
+        assert self.encoded.subject_first is not None
+        first = max(self.encoded.subject_first, self.subject_last - SAMPLE_TAIL + 1)
+        return self.encoded.ids[first : self.subject_last + 1]
 
     @property
     def subject_last(self) -> int:
@@ -48,6 +56,13 @@ class TeachingRows:
     subjects: tuple[str, ...]
     rows: tuple[TeachingRow, ...]
     decoys: tuple[TeachingRow, ...]
+
+    def subject_tails(self) -> list[set[tuple[int, ...]]]:
+        """For each subject the token sequences that its mentions end in."""
+        tails: list[set[tuple[int, ...]]] = [set() for _ in self.subjects]
+        for row in self.rows:
+            tails[row.owner].add(row.subject_tail)
+        return tails
 
 
 def teaching_rows(

@@ -1,13 +1,15 @@
 """Slot selection: which slots are written for which subject, and when the subject's gate opens.
 
-A subject gets the slots that its own wordings use at its last token, minus what look-alike names use there, ranked
-against how often background text uses them (TF-IDF with contrast). A slot has one owner. The gate's threshold lies
-between the mass that look-alikes reach and the mass that the subject itself reaches.
+A subject gets the slots that its own wordings use at its last token, minus those that look-alike names and the most
+similar tokens of background text use, ranked against how often background text uses them (TF-IDF with contrast). A
+slot has one owner. The gate's threshold lies between the mass that all those others reach and the mass that the
+subject itself reaches.
 
 Source: TF-IDF ranking of slots, Lin et al. 2025 (arXiv 2510.15103), section 3; contrast, exclusive ownership and
 thresholds are ours.
 """
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from memedit.editing.row_states import SubjectRouting
 from memedit.modeling import lookup_owners, written_rows
+from memedit.modeling.background import BackgroundStatistics
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,9 @@ class SelectionSettings:
 
     Attributes:
         slots_per_subject: at most this many, for each subject.
-        contrast: how much a look-alike's use of a slot counts against it.
-        threshold_position: where the threshold lies between look-alikes (0) and subject (1).
+        contrast: how much the use of a slot by others counts against it.
+        hard_tokens: background tokens nearest to a subject whose use counts against its slots.
+        threshold_position: where the threshold lies between the others (0) and the subject (1).
         min_threshold: least routing mass that opens a gate.
         low_quantile: quantile of the subject's own masses that stands for "what it reaches".
         min_idf: floor of the inverse document frequency, so that a subject known to everyone still finds slots.
@@ -32,6 +36,7 @@ class SelectionSettings:
 
     slots_per_subject: int = 64
     contrast: float = 2.0
+    hard_tokens: int = 8
     threshold_position: float = 0.4
     min_threshold: float = 0.25
     low_quantile: float = 0.1
@@ -57,55 +62,116 @@ class Selection:
         return torch.bincount(self.owners, minlength=len(self.thresholds))
 
 
-def select_slots(
-    taught: SubjectRouting,
-    look_alikes: SubjectRouting,
-    inverse_document_frequency: Tensor,
-    taken: Tensor,
-    *,
-    num_subjects: int,
-    heads: int,
-    settings: SelectionSettings,
-) -> Selection:
-    """Choose slots and thresholds.
+class SlotSelector:
+    """Chooses slots and thresholds for the subjects of one edit.
 
     Args:
         taught: routing at the subjects in the wordings that are taught.
         look_alikes: routing at the names that resemble them.
-        inverse_document_frequency: fp32 [slots], from background text.
-        taken: int64, slots that belong to other subjects already.
-        num_subjects: number of subjects.
+        background: slot document frequencies and a sample of routing, from background text.
+        subject_tails: for each subject the token sequences that end a mention of it.
         heads: heads of the memory layer.
-        settings: numbers and thresholds.
-
-    Returns:
-        The selection; a subject may end up without slots.
+        settings: numbers and limits.
     """
-    num_slots = len(inverse_document_frequency)
-    pairs, use = _mean_use(taught, num_slots, num_subjects)
-    other_pairs, other_use = _mean_use(look_alikes, num_slots, num_subjects)
-    at = torch.searchsorted(other_pairs, pairs).clamp(max=max(0, len(other_pairs) - 1))
-    if len(other_pairs):
-        use = use - settings.contrast * other_use[at] * (other_pairs[at] == pairs)
-    owner, slot = pairs // num_slots, pairs % num_slots
-    score = use.clamp(min=0) * inverse_document_frequency[slot].clamp(min=settings.min_idf)
-    free = (score > 0) & ~torch.isin(slot, taken)
-    owner, slot, score = _best_of(slot[free], owner[free], score[free])
-    slots, owners = _top_slots(owner, slot, score, settings.slots_per_subject)
-    selection = Selection(slots, owners, torch.zeros(num_subjects))
-    thresholds = gate_thresholds(selection, taught, look_alikes, heads, settings)
-    return Selection(slots, owners, thresholds)
+
+    def __init__(
+        self,
+        taught: SubjectRouting,
+        look_alikes: SubjectRouting,
+        background: BackgroundStatistics,
+        subject_tails: Sequence[Set[tuple[int, ...]]],
+        *,
+        heads: int,
+        settings: SelectionSettings,
+    ) -> None:
+        self.taught, self.look_alikes, self.heads, self.settings = taught, look_alikes, heads, settings
+        self.idf = background.inverse_document_frequency()
+        self.num_slots, self.num_subjects = len(self.idf), len(subject_tails)
+        self.text_slots = background.sample_slots.long()
+        self.text_weights = background.sample_weights.float() / 255
+        self.mentions = _mentions(background.sample_tokens, subject_tails)
+
+    def select(self, taken: Tensor) -> Selection:
+        """Choose slots, twice: the background tokens that the first choice would let in count in the second.
+
+        Args:
+            taken: int64, slots that belong to other subjects already.
+
+        Returns:
+            The selection; a subject may end up without slots.
+        """
+        first = self._ranked(taken, [self.look_alikes])
+        selection = self._ranked(taken, [self.look_alikes, self._hard_tokens(first)])
+        return Selection(selection.slots, selection.owners, self._thresholds(selection))
+
+    def _ranked(self, taken: Tensor, others: Sequence[SubjectRouting]) -> Selection:
+        pairs, use = self._mean_use(self.taught)
+        for other in others:
+            other_pairs, other_use = self._mean_use(other)
+            if len(other_pairs):
+                at = torch.searchsorted(other_pairs, pairs).clamp(max=len(other_pairs) - 1)
+                use = use - self.settings.contrast * other_use[at] * (other_pairs[at] == pairs)
+        owner, slot = pairs // self.num_slots, pairs % self.num_slots
+        score = use.clamp(min=0) * self.idf[slot].clamp(min=self.settings.min_idf)
+        free = (score > 0) & ~torch.isin(slot, taken)
+        owner, slot, score = _best_of(slot[free], owner[free], score[free])
+        slots, owners = _top_slots(owner, slot, score, self.settings.slots_per_subject)
+        return Selection(slots, owners, torch.zeros(self.num_subjects))
+
+    def _mean_use(self, routing: SubjectRouting) -> tuple[Tensor, Tensor]:
+        """Each (subject, slot) that occurs, as subject * slots + slot ascending, and the slot's mean weight there."""
+        if len(routing.owners) == 0:
+            return torch.empty(0, dtype=torch.int64), torch.empty(0)
+        rows = torch.bincount(routing.owners, minlength=self.num_subjects)
+        keys = (routing.owners[:, None] * self.num_slots + routing.slots).flatten()
+        share = (routing.weights / rows[routing.owners][:, None]).flatten()
+        pairs, position = keys.unique(return_inverse=True)
+        return pairs, torch.zeros(len(pairs)).index_add_(0, position, share)
+
+    def _hard_tokens(self, selection: Selection) -> SubjectRouting:
+        """For each subject the background tokens, mentions of it aside, that reach the most of its slots."""
+        subjects, tokens, mass = self._text_mass(selection)
+        order = mass.argsort(descending=True, stable=True)
+        order = order[subjects[order].argsort(stable=True)]
+        subjects, tokens = subjects[order], tokens[order]
+        kept = torch.arange(len(subjects)) - torch.searchsorted(subjects, subjects) < self.settings.hard_tokens
+        return SubjectRouting(
+            subjects[kept], self.text_slots[tokens[kept]], self.text_weights[tokens[kept]]
+        )
+
+    def _text_mass(self, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
+        """Subject, background token and mass wherever a token that is no mention of the subject hits its slots."""
+        owners = lookup_owners(selection.owners, written_rows(selection.slots, self.text_slots))
+        token, column = (owners >= 0).nonzero(as_tuple=True)
+        keys = owners[token, column] * len(self.text_slots) + token
+        pairs, position = keys.unique(return_inverse=True)
+        mass = torch.zeros(len(pairs)).index_add_(0, position, self.text_weights[token, column]) / self.heads
+        other = ~torch.isin(pairs, self.mentions)
+        divisor = max(1, len(self.text_slots))
+        return pairs[other] // divisor, pairs[other] % divisor, mass[other]
+
+    def _thresholds(self, selection: Selection) -> Tensor:
+        """Threshold of each subject's gate, fp32 [subjects]."""
+        own, resembling = (owner_mass(selection, r, self.heads) for r in (self.taught, self.look_alikes))
+        subjects, _, elsewhere = self._text_mass(selection)
+        thresholds = []
+        for subject in range(self.num_subjects):
+            reached = own[self.taught.owners == subject].quantile(self.settings.low_quantile)
+            others = [resembling[self.look_alikes.owners == subject], elsewhere[subjects == subject], torch.zeros(1)]
+            high = torch.cat(others).max()
+            between = high + self.settings.threshold_position * (reached - high).clamp(min=0)
+            thresholds.append(between.clamp(self.settings.min_threshold, 0.95))
+        return torch.stack(thresholds) if thresholds else torch.zeros(0)
 
 
-def _mean_use(routing: SubjectRouting, num_slots: int, num_subjects: int) -> tuple[Tensor, Tensor]:
-    """Each (subject, slot) that occurs, as subject * slots + slot ascending, and the slot's mean weight there."""
-    if len(routing.owners) == 0:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0)
-    rows = torch.bincount(routing.owners, minlength=num_subjects)
-    keys = (routing.owners[:, None] * num_slots + routing.slots).flatten()
-    share = (routing.weights / rows[routing.owners][:, None]).flatten()
-    pairs, position = keys.unique(return_inverse=True)
-    return pairs, torch.zeros(len(pairs)).index_add_(0, position, share)
+def _mentions(sample_tokens: Tensor, subject_tails: Sequence[Set[tuple[int, ...]]]) -> Tensor:
+    """Background tokens that end a mention of a subject, as subject * tokens + token, ascending."""
+    found = [torch.empty(0, dtype=torch.int64)]
+    for subject, tails in enumerate(subject_tails):
+        for tail in tails:
+            same = (sample_tokens[:, -len(tail) :] == torch.tensor(tail)).all(-1)
+            found.append(subject * len(sample_tokens) + same.nonzero().flatten())
+    return torch.cat(found).unique()
 
 
 def _best_of(slot: Tensor, owner: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,8 +189,7 @@ def _top_slots(owner: Tensor, slot: Tensor, score: Tensor, count: int) -> tuple[
     order = score.argsort(descending=True, stable=True)
     order = order[owner[order].argsort(stable=True)]
     owner, slot = owner[order], slot[order]
-    starts = torch.searchsorted(owner, owner)
-    kept = torch.arange(len(owner)) - starts < count
+    kept = torch.arange(len(owner)) - torch.searchsorted(owner, owner) < count
     slots, position = slot[kept].sort()
     return slots, owner[kept][position]
 
@@ -133,22 +198,3 @@ def owner_mass(selection: Selection, routing: SubjectRouting, heads: int) -> Ten
     """Routing mass of each row's own subject, fp32 [rows], 0 to 1."""
     owners = lookup_owners(selection.owners, written_rows(selection.slots, routing.slots))
     return (routing.weights * (owners == routing.owners[:, None])).sum(-1) / heads
-
-
-def gate_thresholds(
-    selection: Selection,
-    taught: SubjectRouting,
-    look_alikes: SubjectRouting,
-    heads: int,
-    settings: SelectionSettings,
-) -> Tensor:
-    """Threshold of each subject's gate, fp32 [subjects]."""
-    own, other = (owner_mass(selection, routing, heads) for routing in (taught, look_alikes))
-    thresholds = []
-    for subject in range(len(selection.thresholds)):
-        reached = own[taught.owners == subject].quantile(settings.low_quantile)
-        resembling = other[look_alikes.owners == subject]
-        high = resembling.max() if len(resembling) else torch.zeros(())
-        between = high + settings.threshold_position * (reached - high).clamp(min=0)
-        thresholds.append(between.clamp(settings.min_threshold, 0.9))
-    return torch.stack(thresholds)

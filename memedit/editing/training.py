@@ -16,7 +16,7 @@ from memedit_kernels.slot_bag import slot_bag
 from torch import Tensor
 from torch.nn import functional
 
-from memedit.editing.frozen_blocks import FrozenBlocks
+from memedit.editing.frozen_blocks import FrozenBlocks, round_up
 from memedit.editing.lessons import Lesson
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -36,7 +36,7 @@ class TrainingSettings:
     """
 
     max_epochs: int = 10
-    learning_rate: float = 0.5
+    learning_rate: float = 6.0
     batch_rows: int = 32
     margin: float = 0.8
     min_epochs: int = 3
@@ -94,6 +94,7 @@ def train_delta(
     *,
     num_rows: int,
     num_facts: int,
+    dim: int,
     settings: TrainingSettings,
     seed: int,
     progress: Progress = NULL_PROGRESS,
@@ -105,6 +106,7 @@ def train_delta(
         blocks: the frozen blocks above the memory layer.
         num_rows: rows of the delta.
         num_facts: facts in the batch, those without a lesson included.
+        dim: width of the delta's rows.
         settings: learning rate, budget, margin.
         seed: of the order of rows.
         progress: told of lessons done.
@@ -112,7 +114,6 @@ def train_delta(
     Returns:
         The delta and which facts were learned.
     """
-    dim = lessons[0].hidden.shape[-1] if lessons else 1
     delta = torch.zeros(num_rows, dim)
     optimizer = RowAdam(delta, settings)
     generator = torch.Generator().manual_seed(seed)
@@ -157,7 +158,7 @@ def _step(
     batch: Sequence[Lesson], blocks: FrozenBlocks, delta: Tensor, optimizer: RowAdam, rate: float
 ) -> list[Tensor]:
     """One forward, backward and update; returns each lesson's loss per answer token, before the update."""
-    longest = max(len(lesson.hidden) for lesson in batch)
+    longest = round_up(max(len(lesson.hidden) for lesson in batch), 4)
     hidden = torch.stack([_padded(lesson.hidden, longest, 0) for lesson in batch])
     looked_up = torch.stack([_padded(lesson.rows, longest, -1) for lesson in batch]).flatten(0, 1)
     weights = torch.stack([_padded(lesson.weights, longest, 0) for lesson in batch]).flatten(0, 1)
@@ -170,9 +171,10 @@ def _step(
     counts = [len(lesson.answer) for lesson in batch]
     rows = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts))
     places = torch.cat([lesson.answer_start + torch.arange(len(lesson.answer)) for lesson in batch])
-    loss = functional.cross_entropy(
-        blocks.logits(out[rows, places]), torch.cat([lesson.answer for lesson in batch]), reduction="none"
-    )
+    answers = torch.cat([lesson.answer for lesson in batch])
+    read = out[rows, places]
+    read = torch.cat([read, read.new_zeros(round_up(len(read), 32) - len(read), read.shape[-1])])
+    loss = functional.cross_entropy(blocks.logits(read)[: len(answers)], answers, reduction="none")
     (gradient,) = torch.autograd.grad(loss.mean(), values)
     optimizer.step(touched, gradient, rate)
     return list(loss.detach().split(counts))

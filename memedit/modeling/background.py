@@ -21,6 +21,10 @@ from memedit.modeling.model import MemoryLlamaForCausalLM
 from memedit.progress import NULL_PROGRESS, Progress
 
 DOCUMENT_TOKENS = 256
+SAMPLE_TOKENS = 16_000
+SAMPLE_PER_TOKEN = 3
+SAMPLE_LOOKUPS = 8
+SAMPLE_TAIL = 4
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -31,10 +35,22 @@ class BackgroundStatistics:
     Attributes:
         document_frequency: int32 [slots].
         num_documents: documents counted.
+        sample_slots: int32 [tokens, j], the strongest look-ups of a sample of background tokens.
+        sample_weights: uint8 [tokens, j], their weights in 1/255.
+        sample_tokens: int32 [tokens, SAMPLE_TAIL], each token and those before it, the token itself last.
     """
 
     document_frequency: Tensor
     num_documents: int
+    sample_slots: Tensor
+    sample_weights: Tensor
+    sample_tokens: Tensor
+
+    @classmethod
+    def empty(cls, num_slots: int) -> "BackgroundStatistics":
+        """Statistics of no text at all."""
+        nothing = torch.zeros(0, 1)
+        return cls(torch.zeros(num_slots, dtype=torch.int32), 0, nothing.int(), nothing.to(torch.uint8), nothing.int())
 
     def inverse_document_frequency(self) -> Tensor:
         """log((documents + 1) / (document frequency + 1)), fp32 [slots].
@@ -115,23 +131,54 @@ def background_states(
 
 @torch.no_grad()
 def count_slots(
-    model: MemoryLlamaForCausalLM, states: Sequence[Tensor], progress: Progress = NULL_PROGRESS
+    model: MemoryLlamaForCausalLM,
+    rows: Sequence[Sequence[int]],
+    states: Sequence[Tensor],
+    progress: Progress = NULL_PROGRESS,
 ) -> BackgroundStatistics:
-    """Count in how many documents each slot of the first memory layer is used.
+    """Count in how many documents each slot of the first memory layer is used, and keep a sample of the routing.
+
+    The sample has at most SAMPLE_PER_TOKEN places of each vocabulary entry, so that rare words are in it too: it is
+    what gates must stay closed on.
 
     Args:
         model: the memory-layer Llama.
+        rows: the documents as tokens.
         states: FFN inputs of that layer, one [time, hidden_size] a document.
         progress: told of documents done.
     """
     memory = next(iter(model.memory_layers().values()))
     counts = torch.zeros(model.config.num_slots, dtype=torch.int32)
+    seen: dict[int, int] = {}
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
     with progress.task("Counting slots", len(states)) as task:
-        for document in states:
-            slots, _ = memory.route(document[None].to(model.device, torch.float32))
-            counts[slots.unique().cpu()] += 1
+        for row, document in zip(rows, states, strict=True):
+            slots, weights = (part.cpu() for part in memory.route(document[None].to(model.device, torch.float32)))
+            counts[slots.unique()] += 1
+            places = [place for place, token in enumerate(row) if _admitted(seen, token)]
+            tails = torch.tensor([_tail(row, place) for place in places], dtype=torch.int32)
+            kept.append((*_strongest(slots[places], weights[places], memory.heads), tails.view(-1, SAMPLE_TAIL)))
             task.advance()
-    return BackgroundStatistics(counts, len(states))
+    sample = (torch.cat(parts)[:SAMPLE_TOKENS] for parts in zip(*kept, strict=True))
+    return BackgroundStatistics(counts, len(states), *sample)
+
+
+def _admitted(seen: dict[int, int], token: int) -> bool:
+    seen[token] = seen.get(token, 0) + 1
+    return seen[token] <= SAMPLE_PER_TOKEN
+
+
+def _tail(row: Sequence[int], place: int) -> list[int]:
+    """The token at a place and those before it; -1 where the row had not begun."""
+    tail = list(row[max(0, place - SAMPLE_TAIL + 1) : place + 1])
+    return [-1] * (SAMPLE_TAIL - len(tail)) + tail
+
+
+def _strongest(slots: Tensor, weights: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """The first look-ups of every head (they come in order of score), slots int32 and weights uint8."""
+    shape = (len(slots), heads, -1)
+    strong = [part.view(shape)[:, :, :SAMPLE_LOOKUPS].flatten(1) for part in (slots, weights)]
+    return strong[0].int(), (strong[1] * 255).round().to(torch.uint8)
 
 
 @torch.no_grad()

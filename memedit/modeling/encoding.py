@@ -19,11 +19,13 @@ class EncodedFact:
         ids: begin token, prompt, answer, end token.
         num_prompt: how many of ids are begin token and prompt; the rest is what is learned.
         subject_last: index in ids of the last token of the subject, None when no span was given.
+        subject_first: index of its first token, likewise.
     """
 
     ids: tuple[int, ...]
     num_prompt: int
     subject_last: int | None
+    subject_first: int | None = None
 
     @property
     def answer_ids(self) -> tuple[int, ...]:
@@ -79,7 +81,7 @@ def encode_fact(
     prefix = bos_ids(tokenizer, config)
     offsets: list[tuple[int, int]] = [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
     num_prompt = next(index for index, (_, end) in enumerate(offsets) if end > len(prompt))
-    subject_last = None
+    subject_first = subject_last = None
     if subject_span is not None:
         start, end = subject_span
         if not 0 <= start < end <= len(prompt):
@@ -87,9 +89,9 @@ def encode_fact(
                 f"subject_span: got {subject_span}, expected a non-empty span of the prompt {prompt!r}"
             )
         touching = [index for index, (begin, stop) in enumerate(offsets) if begin < end and stop > start]
-        subject_last = len(prefix) + touching[-1]
+        subject_first, subject_last = len(prefix) + touching[0], len(prefix) + touching[-1]
     ids = (*prefix, *(int(token) for token in encoded["input_ids"]), _eos_id(tokenizer, config))
-    return EncodedFact(ids, len(prefix) + num_prompt, subject_last)
+    return EncodedFact(ids, len(prefix) + num_prompt, subject_last, subject_first)
 
 
 def _own_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:

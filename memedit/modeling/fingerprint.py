@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memedit.modeling.memory_table import OVERLAY_BUFFERS
 from memedit.modeling.model import MemoryLlamaForCausalLM
@@ -41,7 +41,20 @@ def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:
         for name in sorted({*_ARCHITECTURE_FIELDS, *(name for name in config if name.startswith("memory_"))})
         if not name.startswith("memory_overlay_")
     }
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+    return weights_digest(model, json.dumps(fields, sort_keys=True, default=str))
+
+
+def weights_digest(model: nn.Module, about: str) -> str:
+    """Hash a model's parameters, overlays excepted, and a text that says what else counts.
+
+    Args:
+        model: any model.
+        about: settings that belong to the identity.
+
+    Returns:
+        SHA-256 as 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(about.encode())
     for name, tensor in sorted(model.named_parameters()):
         if name.rpartition(".")[2] not in OVERLAY_BUFFERS:
             digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -93,9 +93,9 @@ def fit_retrofit(
     windows = windows.view(len(names), -1, window, llama.config.hidden_size)
     with progress.task("Fitting the routing", None):
         routing = fit_routing(windows, [name.group for name in names], states, settings)
-    empty = BackgroundStatistics(torch.zeros(settings.num_keys**2, dtype=torch.int32), 0)
+    empty = BackgroundStatistics.empty(settings.num_keys**2)
     model = apply_retrofit(llama, Retrofit(routing, empty, settings, bos_token_id))
-    return Retrofit(routing, count_slots(model, states, progress), settings, bos_token_id)
+    return Retrofit(routing, count_slots(model, rows, states, progress), settings, bos_token_id)
 
 
 def apply_retrofit(llama: LlamaForCausalLM, retrofit: Retrofit) -> MemoryLlamaForCausalLM:
@@ -142,6 +142,9 @@ def save_retrofit(path: str | Path, retrofit: Retrofit) -> None:
         "query_bias": routing.query_bias,
         "sub_keys": routing.sub_keys.bfloat16(),
         "document_frequency": retrofit.background.document_frequency.to(torch.int16),
+        "sample_slots": retrofit.background.sample_slots,
+        "sample_weights": retrofit.background.sample_weights,
+        "sample_tokens": retrofit.background.sample_tokens,
     }
     for head, (weight, window) in enumerate(
         zip(routing.query_weight.split(settings.key_dim), settings.head_windows, strict=True)
@@ -183,7 +186,11 @@ def load_retrofit(path: str | Path) -> Retrofit:
         part = tensors[f"query_weight.{head}"].float()
         rows[:, : part.shape[1]] = part
     routing = Routing(weight, tensors["query_bias"], tensors["sub_keys"].float())
-    counts = tensors["document_frequency"].to(torch.int32)
-    return Retrofit(
-        routing, BackgroundStatistics(counts, about["num_documents"]), settings, about["bos_token_id"]
+    background = BackgroundStatistics(
+        tensors["document_frequency"].to(torch.int32),
+        about["num_documents"],
+        tensors["sample_slots"],
+        tensors["sample_weights"],
+        tensors["sample_tokens"],
     )
+    return Retrofit(routing, background, settings, about["bos_token_id"])

@@ -1,0 +1,167 @@
+"""A plan for an edit: which slots will be written for which subject; and carrying it out.
+
+Planning and training are two steps because the model's overlay stands between them: the caller adds the planned
+slots (holding zeros) to what earlier edits wrote, and training needs that sum, in which the ownership gate decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from memedit.editing.frozen_blocks import FrozenBlocks
+from memedit.editing.lessons import make_lessons
+from memedit.editing.row_states import RowState, memory_block, route_subjects, row_states, subject_routing
+from memedit.editing.rows import TeachingRows, teaching_rows
+from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
+from memedit.editing.training import TrainedDelta, TrainingSettings, train_delta
+from memedit.facts import Fact
+from memedit.modeling import MemoryLlamaForCausalLM, Overlay
+from memedit.modeling.background import BackgroundStatistics
+from memedit.progress import NULL_PROGRESS, Progress
+
+
+@dataclass(frozen=True)
+class EditingSettings:
+    """Everything that decides how facts are written.
+
+    Attributes:
+        selection: which slots.
+        training: how the delta is trained.
+        num_contexts: wordings with a random sentence in front, per fact.
+        num_decoys: look-alike names per subject.
+    """
+
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    num_contexts: int = 3
+    num_decoys: int = 6
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """What will be written.
+
+    Attributes:
+        facts: what is taught.
+        rows: the facts as tokens.
+        states: the rows at the memory layer.
+        selection: slots, owners, thresholds.
+    """
+
+    facts: tuple[Fact, ...]
+    rows: TeachingRows
+    states: tuple[RowState, ...]
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What training made of a plan.
+
+    Attributes:
+        trained: the delta and which facts reached the margin.
+        num_rows: int64 [facts], wordings that were taught, of those that the fact has.
+        num_wordings: int64 [facts].
+    """
+
+    trained: TrainedDelta
+    num_rows: Tensor
+    num_wordings: Tensor
+
+
+def plan_edit(
+    model: MemoryLlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    background: BackgroundStatistics,
+    facts: Sequence[Fact],
+    *,
+    seed: int,
+    settings: EditingSettings,
+    progress: Progress = NULL_PROGRESS,
+) -> EditPlan:
+    """Choose slots and gates for some facts.
+
+    Args:
+        model: the model with the overlay of the earlier edits.
+        tokenizer: its tokenizer.
+        background: slot document frequencies.
+        facts: what is taught.
+        seed: of made wordings and decoys.
+        settings: how.
+        progress: told of what takes time.
+    """
+    _, memory = memory_block(model)
+    rows = teaching_rows(
+        facts,
+        tokenizer,
+        model.config,
+        seed=seed,
+        num_contexts=settings.num_contexts,
+        num_decoys=settings.num_decoys,
+    )
+    states = row_states(model, rows.rows, progress)
+    selector = SlotSelector(
+        subject_routing(rows.rows, states),
+        route_subjects(model, rows.decoys, progress),
+        background,
+        rows.subject_tails(),
+        heads=memory.heads,
+        settings=settings.selection,
+    )
+    selection = selector.select(_taken(model.overlay(), rows.subjects))
+    return EditPlan(tuple(facts), rows, tuple(states), selection)
+
+
+def _taken(overlay: Overlay | None, subjects: Sequence[str]) -> Tensor:
+    """Slots that belong to other subjects than these."""
+    if overlay is None:
+        return torch.empty(0, dtype=torch.int64)
+    same = torch.tensor([name in set(subjects) for name in overlay.owner_names] + [False])
+    return overlay.slots[~same[overlay.owners]]
+
+
+def train_plan(
+    model: MemoryLlamaForCausalLM,
+    plan: EditPlan,
+    overlay: Overlay,
+    *,
+    seed: int,
+    settings: EditingSettings,
+    progress: Progress = NULL_PROGRESS,
+) -> EditResult:
+    """Train the rows of a plan.
+
+    Args:
+        model: the model.
+        plan: what plan_edit chose.
+        overlay: everything written after the edit, the plan's rows holding what earlier edits left there, or zeros.
+        seed: of the order of rows.
+        settings: how.
+        progress: told of what takes time.
+
+    Returns:
+        The delta, one row for each slot of the plan, and what became of each fact.
+    """
+    layer, memory = memory_block(model)
+    blocks = FrozenBlocks(model, layer + 1)
+    lessons = make_lessons(
+        plan.rows.rows, plan.states, blocks, overlay, plan.selection.slots, memory.heads, progress
+    )
+    trained = train_delta(
+        lessons,
+        blocks,
+        num_rows=len(plan.selection.slots),
+        num_facts=len(plan.facts),
+        dim=model.config.value_dim,
+        settings=settings.training,
+        seed=seed,
+        progress=progress,
+    )
+    return EditResult(
+        trained,
+        torch.bincount(torch.tensor([lesson.fact for lesson in lessons], dtype=torch.int64), minlength=len(plan.facts)),
+        torch.bincount(torch.tensor([row.fact for row in plan.rows.rows]), minlength=len(plan.facts)),
+    )

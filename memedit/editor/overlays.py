@@ -1,0 +1,50 @@
+"""Between the store's patches (numpy) and the model's overlays (torch)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from memedit.editing.plan import EditPlan
+from memedit.modeling import MemoryLlamaForCausalLM, Overlay
+from memedit.store import Owner, Patch, TablePatch, compose
+
+
+def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) -> Overlay | None:
+    """Sum patches, in journal order, to the overlay of a model with one value table; None when there is nothing."""
+    composition = compose(patches, model.config.value_dim, model.config.num_memory_tables)
+    (table,) = composition.tables
+    if table.num_slots == 0:
+        return None
+    return Overlay(
+        torch.from_numpy(table.slots),
+        torch.from_numpy(table.delta),
+        torch.from_numpy(table.owners),
+        torch.tensor([owner.threshold for owner in composition.owners], dtype=torch.float32),
+        tuple(owner.subject for owner in composition.owners),
+    )
+
+
+@contextmanager
+def wearing(model: MemoryLlamaForCausalLM, overlay: Overlay | None) -> Iterator[None]:
+    """Give the model another overlay for the length of a `with` block, then the former one back."""
+    before = model.overlay()
+    model.set_overlay(0, overlay)
+    try:
+        yield
+    finally:
+        model.set_overlay(0, before)
+
+
+def patch_of(plan: EditPlan, delta: torch.Tensor, metadata: dict[str, str]) -> Patch:
+    """Make the patch of an edit: the plan's slots with these deltas."""
+    selection = plan.selection
+    owners = tuple(
+        Owner(subject, float(threshold), tuple(fact.id for fact in plan.facts if fact.subject == subject))
+        for subject, threshold in zip(plan.rows.subjects, selection.thresholds.tolist(), strict=True)
+    )
+    table = TablePatch(
+        selection.slots.numpy(), delta.numpy().astype(np.float32, copy=False), selection.owners.numpy()
+    )
+    return Patch((table,), owners, metadata)

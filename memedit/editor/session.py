@@ -1,0 +1,291 @@
+"""Editor: a model and its store, opened together; everything that a user does goes through it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from memedit.editing.plan import EditingSettings
+from memedit.editor.measuring import MAX_NEW_TOKENS, ask_all, known_before
+from memedit.editor.overlays import composed_overlay, wearing
+from memedit.editor.provenance import listening
+from memedit.editor.reporting import report_of, versions
+from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, RestsOn
+from memedit.editor.transaction import Injection, Limits, Trained, already_stored
+from memedit.evaluation import Answered, Retention, compare, general_text, generate_answers, retention_questions
+from memedit.facts import Fact, facts_from_records, read_facts
+from memedit.modeling import MemoryLlamaForCausalLM, model_fingerprint
+from memedit.modeling.opening import OpenedModel, open_model
+from memedit.progress import NULL_PROGRESS, Progress
+from memedit.store import EditRecord, NewEdit, Store, encode_patch
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_STORE = ".memedit"
+
+
+def open_editor(
+    store: str | os.PathLike[str] = DEFAULT_STORE,
+    model: str | None = None,
+    *,
+    read_only: bool = False,
+    background: str | os.PathLike[str] | None = None,
+    progress: Progress = NULL_PROGRESS,
+) -> Editor:
+    """Open a model together with the store of its edits.
+
+    Args:
+        store: the store's folder; made on first use.
+        model: a named model, a local folder or a hub id; None = the one that the store's edits were made with,
+            else smollm2-135m.
+        read_only: never write; the store must be there.
+        background: background text for a model that has to be calibrated first.
+        progress: told of downloads, calibration, loading.
+
+    Returns:
+        The editor, the active edits composed into its model.
+
+    Raises:
+        MemeditError: when the model or the store cannot be used; the message says why and what to do.
+    """
+    named = model or _recorded_model(Path(store)) or DEFAULT_MODEL
+    opened = open_model(named, background=background, progress=progress)
+    return Editor(
+        opened, Store.open(store, fingerprint=model_fingerprint(opened.model), read_only=read_only)
+    )
+
+
+def _recorded_model(store: Path) -> str | None:
+    """The model that the newest edit was made with, if the store has any."""
+    if not (store / "journal.sqlite").exists():
+        return None
+    with Store.open(store, fingerprint=None, read_only=True) as journal:
+        names = [edit.report.get("model") for edit in journal.edits()]
+    return str(names[-1]) if names and names[-1] else None
+
+
+class Editor:
+    """A model, its tokenizer and the store of its edits."""
+
+    def __init__(self, opened: OpenedModel, store: Store) -> None:
+        self._opened = opened
+        self.store = store
+        self._restore()
+
+    @property
+    def model(self) -> MemoryLlamaForCausalLM:
+        """The live model, active edits composed in: a transformers PreTrainedModel."""
+        return self._opened.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self._opened.tokenizer
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> Editor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def inject(
+        self,
+        facts: str | os.PathLike[str] | Sequence[Fact | Mapping[str, Any]],
+        *,
+        seed: int = 0,
+        dry_run: bool = False,
+        force: bool = False,
+        gate: bool = True,
+        max_forgetting: float = 0.02,
+        max_perplexity_ratio: float = 1.02,
+        text: str | os.PathLike[str] | None = None,
+        settings: EditingSettings | None = None,
+        progress: Progress = NULL_PROGRESS,
+    ) -> Edit:
+        """Teach facts: train a patch, measure it, and commit it unless the gate refuses.
+
+        Args:
+            facts: a facts file, or facts (or their JSON objects) themselves.
+            seed: the same facts, seed, versions and machine give the same patch bits.
+            dry_run: do everything but the commit.
+            force: commit even if the gate refuses.
+            gate: False = measure, but let nothing be refused.
+            max_forgetting: allowed share of retained knowledge that is lost.
+            max_perplexity_ratio: allowed perplexity after / before on general text.
+            text: a file of general text; None = the bundled one.
+            settings: how facts are written; None = the defaults.
+            progress: told of what takes time.
+
+        Returns:
+            The edit, with the outcome of each fact and the report.
+
+        Raises:
+            FactsError: when the facts cannot be used.
+            EditRefused: when the gate refuses; nothing was written.
+            StoreError: when the store cannot be written.
+        """
+        started = time.perf_counter()
+        given = read_facts(facts) if isinstance(facts, (str, os.PathLike)) else facts_from_records(facts)
+        injection = Injection(
+            self._opened,
+            self.store,
+            seed=seed,
+            text=general_text(text),
+            settings=settings or EditingSettings(),
+            limits=Limits(max_forgetting, max_perplexity_ratio),
+            metadata={name: version for name, version in versions().items() if name != "python"},
+            progress=progress,
+        )
+        with nullcontext() if dry_run else self.store.lock():
+            self._restore()
+            stored = already_stored(given, self.store)
+            unknown, known = injection.unknown([fact for fact in given if fact.id not in stored])
+            trained = injection.run(unknown, self._state()) if unknown else None
+            settled = {outcome.fact.id: outcome for outcome in (*stored.values(), *known)}
+            edit = self._edit(given, settled, trained, seed, time.perf_counter() - started)
+            if trained is None:
+                return edit
+            decision = trained.measured.gate
+            if gate and not force and not decision.passed:
+                raise EditRefused(
+                    "the gate refused the edit: " + "; ".join(decision.reasons),
+                    edit,
+                    remedy="Nothing was written. Teach fewer facts, raise --max-forgetting, or use --force.",
+                )
+            return edit if dry_run else self._commit(edit, trained, seed)
+
+    def ask(self, prompt: str, *, without: str | None = None, max_new_tokens: int = 32) -> Answer:
+        """Let the model answer, and say on which stored facts the answer rests.
+
+        Args:
+            prompt: the text to continue.
+            without: id of an edit to switch off for this question.
+            max_new_tokens: most tokens of the answer.
+        """
+        with self.without(without) if without else nullcontext(), listening(self.model) as heard:
+            (generation,) = generate_answers(self.model, self.tokenizer, [prompt], max_new_tokens=max_new_tokens)
+        left_out = self.store.edit(without).id if without else None
+        rests_on = tuple(
+            RestsOn(stored.edit_id, stored.fact.id, stored.fact.prompt, stored.fact.target)
+            for stored in self.store.facts()
+            if stored.fact.subject == heard.subject and stored.edit_id != left_out
+        )
+        return Answer(
+            prompt, generation.text, generation.confidence, heard.subject, heard.mass, rests_on, left_out
+        )
+
+    @contextmanager
+    def without(self, edit: str) -> Iterator[MemoryLlamaForCausalLM]:
+        """Switch one edit off for the length of a `with` block.
+
+        Args:
+            edit: its id, the beginning of it, or its number.
+        """
+        with wearing(self.model, composed_overlay(self.model, self.store.active_patches(without=[edit]))):
+            yield self.model
+
+    def undo(self, edit: str | None = None) -> EditRecord:
+        """Take an edit back; the model is then the sum of the others, to the bit.
+
+        Args:
+            edit: its id; None = the last active one.
+        """
+        record = self.store.undo(edit)
+        self._restore()
+        return record
+
+    def redo(self, edit: str | None = None) -> EditRecord:
+        """Bring an undone edit back.
+
+        Args:
+            edit: its id; None = the one undone last.
+        """
+        record = self.store.redo(edit)
+        self._restore()
+        return record
+
+    def test(self, *, progress: Progress = NULL_PROGRESS) -> Retention:
+        """Test what the model must still know: what the base model knew, and every fact learned since.
+
+        Args:
+            progress: told of answers.
+
+        Returns:
+            What was kept and what was lost, with both texts.
+        """
+        learned = [stored for stored in self.store.facts() if stored.outcome.get("status") == "learned"]
+        with wearing(self.model, None):
+            base = known_before(
+                self.model, self.tokenizer, self.store, self._state(base=True), general_text(), progress, learned=False
+            )
+        questions = retention_questions([], [stored.fact for stored in learned])
+        texts = {stored.fact.id: str(stored.outcome.get("after") or "") for stored in learned}
+        replaced = {question.prompt for question in questions}
+        before = [item for item in base.answered if item.question.prompt not in replaced]
+        before += [Answered(question, texts[question.fact_id], True, 1.0) for question in questions]  # noqa: FBT003
+        asked = [item.question for item in before]
+        after = ask_all(self.model, self.tokenizer, asked, MAX_NEW_TOKENS, "Asking what must stay", progress)
+        return compare(before, after)
+
+    def _restore(self) -> None:
+        """Compose the active edits into the model."""
+        self.model.set_overlay(0, composed_overlay(self.model, self.store.active_patches()))
+
+    def _state(self, *, base: bool = False) -> str:
+        """Name the model with its active edits: what a cached measurement belongs to."""
+        active = [] if base else [edit.patch_sha256 for edit in self.store.edits() if edit.active]
+        threads = torch.get_num_threads()
+        return "/".join([self.store.fingerprint, f"threads-{threads}", *active])
+
+    def _edit(
+        self,
+        given: Sequence[Fact],
+        settled: Mapping[str, FactOutcome],
+        trained: Trained | None,
+        seed: int,
+        seconds: float,
+    ) -> Edit:
+        outcomes = {**settled, **{item.fact.id: item for item in trained.outcomes}} if trained else settled
+        ordered = tuple(outcomes[fact.id] for fact in given)
+        report = report_of(
+            ordered,
+            trained.measured if trained else None,
+            seconds={
+                "total": seconds,
+                "training": trained.training_seconds if trained else 0.0,
+                "evaluation": trained.evaluation_seconds if trained else 0.0,
+            },
+            slots_written=sum(table.num_slots for table in trained.patch.tables) if trained else 0,
+            patch_bytes=len(encode_patch(trained.patch)) if trained else 0,
+            about={"model": self._opened.name, "seed": seed, "versions": versions()},
+        )
+        return Edit(None, committed=False, outcomes=ordered, report=report)
+
+    def _commit(self, edit: Edit, trained: Trained, seed: int) -> Edit:
+        record = self.store.commit(
+            NewEdit(
+                facts=tuple(outcome.fact for outcome in trained.outcomes),
+                outcomes=tuple(outcome.to_json() for outcome in trained.outcomes),
+                patch=trained.patch,
+                report=edit.report,
+                seed=seed,
+                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            )
+        )
+        self._restore()
+        report = {**edit.report, "edit": record.id, "patch_bytes": record.patch_bytes}
+        return Edit(record.id, committed=True, outcomes=edit.outcomes, report=report)

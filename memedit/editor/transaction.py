@@ -1,0 +1,201 @@
+"""One injection: read -> measure -> plan -> train -> measure -> gate. It writes nothing; committing is the caller's.
+
+Facts that are stored already are left out, so are facts that the model answers right in every given wording; what
+contradicts a stored fact is refused.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from memedit.editing.plan import EditingSettings, EditResult, plan_edit, train_plan
+from memedit.editor.measuring import (
+    MAX_NEW_TOKENS,
+    ask_all,
+    given_questions,
+    known_before,
+    look_alike_answers,
+    probes_for,
+)
+from memedit.editor.overlays import composed_overlay, patch_of, wearing
+from memedit.editor.reporting import Measurements, outcome_after
+from memedit.editor.results import FactOutcome
+from memedit.errors import FactsError
+from memedit.evaluation import (
+    Answered,
+    Baseline,
+    Leak,
+    Question,
+    compare,
+    gate,
+    measure_leak,
+    measure_perplexity,
+    perplexity_ratio,
+)
+from memedit.facts import Fact, find_conflicts
+from memedit.modeling import Overlay
+from memedit.modeling.opening import OpenedModel
+from memedit.progress import Progress
+from memedit.store import Patch, Store
+
+@dataclass(frozen=True)
+class Limits:
+    """When the gate refuses.
+
+    Attributes:
+        max_forgetting: allowed share of retained items that are lost.
+        max_perplexity_ratio: allowed perplexity after / before on general text.
+    """
+
+    max_forgetting: float
+    max_perplexity_ratio: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained and measured edit that is not in the store.
+
+    Attributes:
+        outcomes: of the facts that were taught.
+        patch: what it adds.
+        measured: comparison with the model before.
+        training_seconds: planning and training.
+        evaluation_seconds: all measurements.
+    """
+
+    outcomes: tuple[FactOutcome, ...]
+    patch: Patch
+    measured: Measurements
+    training_seconds: float
+    evaluation_seconds: float
+
+
+def already_stored(facts: Sequence[Fact], store: Store) -> dict[str, FactOutcome]:
+    """Find facts that an active edit taught already.
+
+    Raises:
+        FactsError: when a fact contradicts a stored one.
+    """
+    held = {stored.fact.id: stored for stored in store.facts()}
+    conflicts = find_conflicts(facts, [stored.fact for stored in held.values()])
+    clashes = [conflict for conflict in conflicts if conflict.kind != "stored"]
+    if clashes:
+        edits = sorted({held[conflict.stored.id].edit_id for conflict in clashes})
+        raise FactsError(
+            "\n".join(conflict.message for conflict in clashes),
+            line=clashes[0].fact.line,
+            remedy=f"Leave these facts out, or undo the edit first: memedit undo {edits[0]}",
+        )
+    return {
+        conflict.fact.id: FactOutcome(
+            conflict.fact,
+            "stored",
+            str(held[conflict.stored.id].outcome.get("after") or ""),
+            None,
+            note=f"taught by {held[conflict.stored.id].edit_id}",
+        )
+        for conflict in conflicts
+    }
+
+
+class Injection:
+    """One injection into one opened model and store; the model wears its new overlay only while it is measured."""
+
+    def __init__(
+        self,
+        opened: OpenedModel,
+        store: Store,
+        *,
+        seed: int,
+        text: str,
+        settings: EditingSettings,
+        limits: Limits,
+        metadata: dict[str, str],
+        progress: Progress,
+    ) -> None:
+        self.opened, self.store = opened, store
+        self.model, self.tokenizer = opened.model, opened.tokenizer
+        self.seed, self.text, self.settings, self.limits = seed, text, settings, limits
+        self.metadata, self.progress = metadata, progress
+
+    def unknown(self, facts: Sequence[Fact]) -> tuple[list[Fact], list[FactOutcome]]:
+        """Tell the facts that the model does not know from those that it answers right in every given wording."""
+        known: list[FactOutcome] = []
+        questions = [Question(fact.prompt, tuple(fact.answers), "prompt", fact.id) for fact in facts]
+        answered = self._ask([*questions, *given_questions(facts)], MAX_NEW_TOKENS, "Asking what is known already")
+        wrong = {item.question.fact_id for item in answered if not item.correct}
+        for fact, item in zip(facts, answered, strict=False):
+            if fact.id not in wrong:
+                known.append(FactOutcome(fact, "already_known", item.text, None))
+        return [fact for fact in facts if fact.id in wrong], known
+
+    def run(self, facts: Sequence[Fact], state: str) -> Trained:
+        """Train and measure.
+
+        Args:
+            facts: what is to be taught, none of it stored or known.
+            state: names the model and its active edits, for the cache of measurements.
+        """
+        started = time.perf_counter()
+        probes = probes_for(facts, self.tokenizer, self.text, seed=self.seed)
+        before = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts before")
+        near_before = look_alike_answers(self.model, self.tokenizer, probes, "before", self.progress)
+        baseline = known_before(self.model, self.tokenizer, self.store, state, self.text, self.progress)
+        measured_at = time.perf_counter()
+        patch, result = self._train(facts)
+        trained_at = time.perf_counter()
+        with wearing(self.model, composed_overlay(self.model, [*self.store.active_patches(), patch])):
+            after = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts after")
+            near_after = look_alike_answers(self.model, self.tokenizer, probes, "after", self.progress)
+            leak = measure_leak(probes.look_alikes, near_before, near_after, facts)
+            measured = self._compared(baseline, facts, after, leak)
+        texts = {item.question.prompt: item.text for item in before}
+        outcomes = tuple(
+            outcome_after(fact, texts[fact.prompt], after, result, index) for index, fact in enumerate(facts)
+        )
+        evaluation = measured_at - started + time.perf_counter() - trained_at
+        return Trained(outcomes, patch, measured, trained_at - measured_at, evaluation)
+
+    def _compared(
+        self, baseline: Baseline, facts: Sequence[Fact], answered: Sequence[Answered], leak: Leak
+    ) -> Measurements:
+        """Measure what must stay, and let the gate decide."""
+        changing = {fact.prompt for fact in facts}
+        kept = [item for item in baseline.answered if item.question.prompt not in changing]
+        again = self._ask([item.question for item in kept], MAX_NEW_TOKENS, "Asking what must stay")
+        perplexity = measure_perplexity(self.model, self.tokenizer, self.text, progress=self.progress)
+        assert baseline.perplexity is not None
+        retention, ratio = compare(kept, again), perplexity_ratio(baseline.perplexity, perplexity)
+        decision = gate(
+            retention,
+            ratio,
+            max_forgetting=self.limits.max_forgetting,
+            max_perplexity_ratio=self.limits.max_perplexity_ratio,
+        )
+        return Measurements(tuple(answered), retention, ratio, leak, decision)
+
+    def _train(self, facts: Sequence[Fact]) -> tuple[Patch, EditResult]:
+        plan = plan_edit(
+            self.model,
+            self.tokenizer,
+            self.opened.background,
+            facts,
+            seed=self.seed,
+            settings=self.settings,
+            progress=self.progress,
+        )
+        empty = patch_of(plan, torch.zeros(len(plan.selection.slots), self.model.config.value_dim), {})
+        overlay = composed_overlay(self.model, [*self.store.active_patches(), empty])
+        # A plan without a single free slot trains nothing; every fact is then reported as failed.
+        overlay = overlay or Overlay(
+            plan.selection.slots, torch.zeros(0, self.model.config.value_dim), plan.selection.owners, plan.selection.thresholds
+        )
+        result = train_plan(
+            self.model, plan, overlay, seed=self.seed, settings=self.settings, progress=self.progress
+        )
+        return patch_of(plan, result.trained.delta, self.metadata), result
+
+    def _ask(self, questions: Sequence[Question], max_new_tokens: int, description: str) -> list[Answered]:
+        return ask_all(self.model, self.tokenizer, questions, max_new_tokens, description, self.progress)

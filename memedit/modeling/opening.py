@@ -1,0 +1,182 @@
+"""Opening a model for editing: whatever `--model` names becomes a memory-layer Llama with background statistics.
+
+A memory-layer Llama is loaded as it is. A plain Llama is retrofitted: with the retrofit shipped for a named model,
+with one calibrated earlier (cached by weights, settings and background), or with one calibrated now, on background
+text that the user gives or that the model writes itself.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from memedit.errors import ModelUnavailable, UsageError
+from memedit.modeling.background import BackgroundStatistics, read_background, self_written_text
+from memedit.modeling.calibration import RoutingSettings
+from memedit.modeling.fingerprint import weights_digest
+from memedit.modeling.loading import load_memory_llama
+from memedit.modeling.model import MemoryLlamaForCausalLM
+from memedit.modeling.named_models import NAMED_MODELS, cache_root, resolve_model
+from memedit.modeling.retrofit import (
+    NUM_DOCUMENTS,
+    Retrofit,
+    apply_retrofit,
+    fit_retrofit,
+    load_retrofit,
+    save_retrofit,
+)
+from memedit.progress import NULL_PROGRESS, Progress
+
+RETROFIT_FILE = "retrofit.safetensors"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model that is ready to be edited.
+
+    Attributes:
+        name: what the user named.
+        model: the memory-layer Llama, frozen, in evaluation mode.
+        tokenizer: its tokenizer.
+        background: slot document frequencies; counts of zero when the model came without any.
+    """
+
+    name: str
+    model: MemoryLlamaForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+    background: BackgroundStatistics
+
+
+def open_model(
+    name: str, *, background: str | os.PathLike[str] | None = None, progress: Progress = NULL_PROGRESS
+) -> OpenedModel:
+    """Load a model and give it memory layers where it has none.
+
+    Args:
+        name: a named model, a local folder or a hub id.
+        background: background text for calibration; None = a shipped or cached retrofit, or self-written text.
+        progress: told of what takes time.
+
+    Raises:
+        ModelUnavailable: when the model cannot be had or is no Llama.
+        UsageError: when the name or the background file is wrong.
+    """
+    folder = resolve_model(name, progress)
+    quietly_loaded()
+    with progress.task("Loading the model", None):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "memory_llama":
+            model, statistics = _memory_llama(folder)
+            return _frozen(OpenedModel(name, model, tokenizer, statistics))
+        llama = _plain_llama(folder)
+    retrofit = _retrofit_of(name, llama, tokenizer, background, progress)
+    return _frozen(OpenedModel(name, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
+
+
+def retrofit_folder(
+    name: str,
+    out: str | os.PathLike[str],
+    *,
+    background: str | os.PathLike[str] | None = None,
+    settings: RoutingSettings | None = None,
+    progress: Progress = NULL_PROGRESS,
+) -> Path:
+    """Retrofit a plain Llama and write it as a Hugging Face folder.
+
+    Args:
+        name: a named model, a local folder or a hub id.
+        out: the folder to write; it must not hold a model yet.
+        background: background text; None = text that the model writes itself, or what was shipped with it.
+        settings: routing settings; None = the defaults.
+        progress: told of what takes time.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: when out holds a model already, or the model has memory layers already.
+    """
+    target = Path(out)
+    if (target / "config.json").exists():
+        raise UsageError(f"{target} holds a model already", remedy="Name another folder, or remove it.")
+    folder = resolve_model(name, progress)
+    quietly_loaded()
+    if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "memory_llama":
+        raise UsageError(f"{name} has memory layers already", remedy="Use it as --model as it is.")
+    llama, tokenizer = _plain_llama(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    retrofit = _retrofit_of(name, llama, tokenizer, background, progress, settings)
+    apply_retrofit(llama, retrofit).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    save_retrofit(target / RETROFIT_FILE, retrofit)
+    return target
+
+
+def quietly_loaded() -> None:
+    """Silence transformers' loading bars and notes; memedit shows its own progress."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _frozen(opened: OpenedModel) -> OpenedModel:
+    opened.model.requires_grad_(False)
+    opened.model.eval()
+    return opened
+
+
+def _memory_llama(folder: Path) -> tuple[MemoryLlamaForCausalLM, BackgroundStatistics]:
+    model = load_memory_llama(folder)
+    if (folder / RETROFIT_FILE).is_file():
+        return model, load_retrofit(folder / RETROFIT_FILE).background
+    return model, BackgroundStatistics.empty(model.config.num_slots)
+
+
+def _plain_llama(folder: Path) -> LlamaForCausalLM:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if config.model_type != "llama":
+        raise ModelUnavailable(
+            f"{folder} holds a model of type {config.model_type!r}; memedit edits Llama models",
+            remedy="Choose a LlamaForCausalLM, for instance smollm2-135m.",
+        )
+    return LlamaForCausalLM.from_pretrained(
+        folder, dtype="auto", local_files_only=True, use_safetensors=True
+    ).eval()
+
+
+def _retrofit_of(
+    name: str,
+    llama: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    background: str | os.PathLike[str] | None,
+    progress: Progress,
+    settings: RoutingSettings | None = None,
+) -> Retrofit:
+    """Find or calibrate the retrofit of a plain Llama."""
+    shipped = resources.files("memedit.modeling").joinpath(f"data/{name}.safetensors")
+    if background is None and settings is None and name in NAMED_MODELS and shipped.is_file():
+        with resources.as_file(shipped) as path:
+            return load_retrofit(path)
+    settings = settings or RoutingSettings()
+    texts = None if background is None else read_background(Path(background))
+    about = json.dumps([asdict(settings), None if texts is None else hashlib.sha256("".join(texts).encode()).hexdigest()])
+    cached = cache_root() / "retrofits" / f"{weights_digest(llama, about)[:32]}.safetensors"
+    if cached.is_file():
+        return load_retrofit(cached)
+    bos = getattr(llama.config, "memedit_bos_token_id", None)
+    if texts is None:
+        texts = self_written_text(
+            llama, tokenizer, num_documents=NUM_DOCUMENTS // 4, bos=None if bos is None else [bos], progress=progress
+        )
+    retrofit = fit_retrofit(llama, tokenizer, texts, settings, bos_token_id=bos, progress=progress)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    partial = cached.with_name(f".{cached.name}.{os.getpid()}.tmp")
+    try:
+        save_retrofit(partial, retrofit)
+        partial.replace(cached)
+    finally:
+        partial.unlink(missing_ok=True)
+    return retrofit
