@@ -54,17 +54,17 @@ def show(*, edit: str, store: Path, show_all: bool, as_json: bool) -> None:
         record = opened.edit(edit)
         facts = opened.facts(record.id)
         measurements = opened.measurements(record.id)
+    from memedit.reports.journal import committed_report, print_record
+
     if as_json:
         detail = {
             "facts": [_fact_json(fact) for fact in facts],
-            # The name is made at the commit, after the report.
-            "report": {**record.report, "edit": record.id},
+            "report": committed_report(record),
             "measurements": [dict(measurement) for measurement in measurements],
         }
         print_json({**_edit_json(record), **detail})
         return
     from memedit.reports.console import report_console
-    from memedit.reports.journal import print_record
 
     print_record(report_console(), record, facts, store=store, show_all=show_all)
 

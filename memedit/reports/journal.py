@@ -1,6 +1,6 @@
 """What `memedit log` and `memedit show` print: the edits of a store, and one of them in full.
 
-What: `print_log` and `print_record`.
+What: `print_log`, `print_record` and `committed_report`.
 Why: what a model was taught, and at which price, must be readable long after the run, without the model.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +22,12 @@ from memedit.reports.inject import print_facts
 if TYPE_CHECKING:
     from memedit.store import EditRecord, StoredFact
 
-__all__ = ["print_log", "print_record"]
+__all__ = ["committed_report", "print_log", "print_record"]
+
+
+def committed_report(edit: EditRecord) -> dict[str, Any]:
+    """Return the report that `inject --json` printed: the journal's, with what only the commit decided."""
+    return {**edit.report, "edit": edit.id, "patch_bytes": edit.patch_bytes}
 
 
 def print_log(console: Console, edits: Sequence[EditRecord], store: Path) -> None:
@@ -75,7 +80,7 @@ def print_record(
     console.print(f"made {_when(edit.created)}, seed {edit.seed}, model {edit.report.get('model', '-')}")
     console.print()
     print_facts(console, [FactRow.from_stored(fact) for fact in facts], show_all=show_all)
-    print_figures(console, edit.report)
+    print_figures(console, committed_report(edit))
     console.print(
         f"patch: {edit.slots_written:,} slots, {edit.patch_bytes:,} bytes, SHA-256 {edit.patch_sha256}",
         soft_wrap=True,
