@@ -176,7 +176,7 @@ def _tail(row: Sequence[int], place: int) -> list[int]:
 
 def _strongest(slots: Tensor, weights: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """The first look-ups of every head (they come in order of score), slots int32 and weights uint8."""
-    shape = (len(slots), heads, -1)
+    shape = (len(slots), heads, slots.shape[-1] // heads)
     strong = [part.view(shape)[:, :, :SAMPLE_LOOKUPS].flatten(1) for part in (slots, weights)]
     return strong[0].int(), (strong[1] * 255).round().to(torch.uint8)
 

@@ -203,6 +203,18 @@ class MemoryLlamaModel(MemoryLlamaPreTrainedModel, LlamaModel):
         return [table for table in self.memory_tables if isinstance(table, MemoryTable)]
 
 
+class _Head(nn.Linear):
+    """The language-model head; reads the last position of many rows as one block.
+
+    Transformers hands over a strided slice, which torch multiplies row by row with as many copies of a frozen
+    weight: 60 rows of SmolLM2 took 3.6 s and 4 GB instead of 10 ms.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name)
+        """Apply the head to [..., hidden_size]."""
+        return super().forward(input.contiguous())
+
+
 class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
     """A Llama for text generation with memory layers whose overlays can be exchanged at any time."""
 
@@ -210,7 +222,7 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         super(LlamaForCausalLM, self).__init__(config)
         self.model = MemoryLlamaModel(config)
         self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = _Head(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def memory_layers(self) -> dict[int, MemoryLayer]:
