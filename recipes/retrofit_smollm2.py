@@ -1,10 +1,11 @@
-"""Rebuild the retrofit that is shipped with memedit for smollm2-135m: routing, sub-keys, background statistics.
+"""Rebuild the retrofit shipped for smollm2-135m: routing, sub-keys, background statistics.
 
 Command:   python recipes/retrofit_smollm2.py --background ../shared/data/wikipedia_articles.jsonl
 Time:      about 1 minute on two cores, once the model is cached.
-Result:    memedit/modeling/data/smollm2-135m.safetensors (3.0 MB); `--check` compares it with the shipped file
-           instead of writing, and exits 1 where the two differ (another CPU may round differently).
-Data:      any general English text does, as JSONL with a "text" field or as plain text; 100 Wikipedia articles here.
+Result:    memedit/modeling/data/smollm2-135m.safetensors (3.0 MB); `--check` compares it with the
+           shipped file instead of writing, and exits 1 where they differ (another CPU may round differently).
+Data:      any general English text does, as JSONL with a "text" field or as plain text; 100 Wikipedia
+           articles here.
 """
 
 import argparse
@@ -24,7 +25,9 @@ SHIPPED = Path(__file__).parents[1] / "memedit" / "modeling" / "data" / f"{NAME}
 
 def main() -> None:
     """Fit the retrofit, then write it or compare it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--background", type=Path, required=True, help="general text, .jsonl or plain")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--check", action="store_true", help="compare with --out instead of writing it")

@@ -9,12 +9,12 @@ clear message on stderr and their own exit code (0 done, 1 refused, 2 usage or e
 from __future__ import annotations
 
 import importlib
-import sys
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from memedit import __version__
+from memedit.cli.options import stop
 from memedit.errors import MemeditError
 
 __all__ = ["cli", "main"]
@@ -47,19 +47,6 @@ _COMMANDS = {
         "memedit.cli.doctor", "doctor", "Check the installation: what is wrong and how to mend it."
     ),
 }
-
-
-class _Failure(click.ClickException):
-    """One message on its way to stderr, with its exit code."""
-
-    exit_code: int
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(self.message, file=file or sys.stderr)
 
 
 class _LazyGroup(click.Group):
@@ -95,9 +82,9 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MemeditError as error:
-            raise _Failure(f"error: {error}", error.exit_code) from error
+            stop(f"error: {error}", error.exit_code)
         except KeyboardInterrupt:
-            raise _Failure("interrupted: nothing half-done was left behind", 130) from None
+            stop("interrupted: nothing half-done was left behind", 130)
 
 
 _EPILOG = """\b

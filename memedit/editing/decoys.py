@@ -1,17 +1,21 @@
 """Decoys: made-up names that look like a taught subject, so that its slots and its gate learn what it is not.
 
-A decoy shares words or letters with the subject ("Lake Turkana" -> "Lake Dremon", "Kelta Turkana"). Decoys are only
-routed, never trained on; evaluation uses other never-taught names (memedit.facts.look_alikes).
+A decoy shares words or letters with the subject ("Lake Turkana" -> "Lake Dremon", "Kelta Turkana"). Decoys
+are only routed, never trained on; evaluation uses other never-taught names (memedit.facts.look_alikes).
 """
 
 import random
 
 _ONSETS = (
-    "Ba Ke Lo Mi Tha Dre Fen Gal Hu Jo Kor Lan Mar Nel Os Per Quo Ras Sel Tor Ul Ven Wil Xan Yor Zed Al Ber Cor "
-    "Dar El Fa Ti Ru Sha Bro Gri Pla"
+    "Ba Ke Lo Mi Tha Dre Fen Gal Hu Jo Kor Lan Mar Nel Os Per Quo Ras Sel Tor Ul Ven Wil Xan Yor Zed Al Ber "
+    "Cor Dar El Fa Ti Ru Sha Bro Gri Pla"
 ).split()
-_SYLLABLES = "ra lin mon dar vis ton ria nek lo bert wen sha dor mir na las tin gor el an ko pe zu ya chi".split()
-_FIRST_WORDS = "James Mary Robert Linda Ahmed Yuki Carlos Ingrid Pavel Grace North Old New Great Little Royal".split()
+_SYLLABLES = (
+    "ra lin mon dar vis ton ria nek lo bert wen sha dor mir na las tin gor el an ko pe zu ya chi".split()
+)
+_FIRST_WORDS = (
+    "James Mary Robert Linda Ahmed Yuki Carlos Ingrid Pavel Grace North Old New Great Little Royal".split()
+)
 _KEPT = frozenset("the a an of de la le du del van von and in on at".split())
 
 
@@ -59,10 +63,8 @@ def _like(word: str, generator: random.Random, *, first: bool) -> str:
     if word.isdigit():
         low = 10 ** (len(word) - 1)
         return str(generator.randint(low, 10 * low - 1))
-    if first and generator.random() < 0.4:
-        made = generator.choice(_FIRST_WORDS)
-    else:
-        made = _word(generator)
+    is_first_word = first and generator.random() < 0.4
+    made = generator.choice(_FIRST_WORDS) if is_first_word else _word(generator)
     return made.lower() if word.islower() else made
 
 

@@ -1,13 +1,14 @@
 """The frozen blocks above a memory layer, as functions for short rows.
 
-Training a patch needs the gradient with respect to a few positions' inputs and none for the weights. Everything
-before the first position that an edit can change is computed once, as keys and values that later positions attend
-to; attention is written out, which on short CPU rows is faster than a fused kernel's backward; and the norm has a
-hand-written backward, for a third of a step went into its decomposed one.
+Training a patch needs the gradient with respect to a few positions' inputs and none for the weights.
+Everything before the first position that an edit can change is computed once, as keys and values that later
+positions attend to; attention is written out, which on short CPU rows is faster than a fused kernel's
+backward; and the norm has a hand-written backward, for a third of a step went into its decomposed one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,13 @@ from memedit.modeling import MemoryLlamaForCausalLM
 
 
 class _RmsNorm(torch.autograd.Function):
-    """x / rms(x) * weight in fp32, without a weight gradient. Source: Zhang & Sennrich 2019 (arXiv 1910.07467)."""
+    """x / rms(x) * weight in fp32, without a weight gradient.
+
+    Source: Zhang & Sennrich 2019 (arXiv 1910.07467).
+    """
 
     @staticmethod
-    def forward(ctx, inputs, weight, epsilon):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         wide = inputs.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(epsilon))
         unit = wide.mul_(scale) if wide is not inputs else wide * scale
@@ -30,11 +34,16 @@ class _RmsNorm(torch.autograd.Function):
         return (unit * weight).to(inputs.dtype)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         unit, scale, weight = ctx.saved_tensors
         wide = gradient.float() * weight
         along = (wide * unit).mean(-1, keepdim=True)
         return wide.sub_(unit * along).mul_(scale).to(gradient.dtype), None, None
+
+
+def _rms_norm(inputs: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    normalised: Tensor = _RmsNorm.apply(inputs, weight, epsilon)  # type: ignore[no-untyped-call]
+    return normalised
 
 
 class FrozenLinear:
@@ -77,6 +86,9 @@ class FrozenBlocks:
 
     def __init__(self, model: MemoryLlamaForCausalLM, first: int) -> None:
         config = model.config
+        # LlamaConfig fills both in.
+        assert config.num_key_value_heads is not None
+        assert config.head_dim is not None
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.epsilon = config.head_dim, config.rms_norm_eps
         self.rotary = model.model.rotary_emb
@@ -110,8 +122,8 @@ class FrozenBlocks:
         """Run the suffixes behind their prefixes.
 
         Args:
-            hidden: [batch, time, hidden_size], inputs of the first block from each row's first changeable position
-                on, padded on the right.
+            hidden: [batch, time, hidden_size], inputs of the first block from each row's first changeable
+                position on, padded on the right.
             prefixes: one a row.
 
         Returns:
@@ -131,7 +143,7 @@ class FrozenBlocks:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: [..., hidden_size] -> fp32 [..., vocabulary]."""
-        return self.head(_RmsNorm.apply(hidden, self.final_norm, self.epsilon)).float()
+        return self.head(_rms_norm(hidden, self.final_norm, self.epsilon)).float()
 
     def _rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = self.rotary(hidden, position_ids=positions)
@@ -145,9 +157,9 @@ class FrozenBlocks:
         mask: Tensor,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One block; returns its output and the new tokens' keys and values [batch, kv_heads, time, head_dim]."""
+        """One block: its output, and the new tokens' keys and values [batch, kv_heads, time, head_dim]."""
         batch, time, _ = hidden.shape
-        normalised = _RmsNorm.apply(hidden, block.attention_norm, self.epsilon)
+        normalised = _rms_norm(hidden, block.attention_norm, self.epsilon)
         together = torch.cat([block.query(normalised), block.key(normalised)], -1)
         heads = together.view(batch, time, -1, self.head_dim).transpose(1, 2)
         cos, sin = rotary
@@ -158,11 +170,15 @@ class FrozenBlocks:
             all_keys, all_values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
         attended = self._attend(queries, all_keys, all_values, mask)
         hidden = hidden + block.output(attended.transpose(1, 2).reshape(batch, time, -1))
-        normalised = _RmsNorm.apply(hidden, block.ffn_norm, self.epsilon)
-        return hidden + block.down(self.activation(block.gate(normalised)) * block.up(normalised)), keys, values
+        normalised = _rms_norm(hidden, block.ffn_norm, self.epsilon)
+        return (
+            hidden + block.down(self.activation(block.gate(normalised)) * block.up(normalised)),
+            keys,
+            values,
+        )
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Plain attention, query heads grouped by their key head: faster than a fused kernel on short CPU rows."""
+        """Plain attention, query heads grouped by key head: faster than a fused kernel on short CPU rows."""
         batch, heads, time, width = queries.shape
         groups = heads // self.kv_heads
         grouped = queries.reshape(batch * self.kv_heads, groups * time, width)

@@ -1,8 +1,8 @@
 """Lessons: rows cut down to what training has to compute.
 
-An edit can change nothing before the first token at which its gate opens. Up to there a row is a prefix whose keys
-and values are computed once; what is left, from that token to the end of the answer, is the lesson. Its gated
-look-ups are fixed too, since routing does not depend on what is written.
+An edit can change nothing before the first token at which its gate opens. Up to there a row is a prefix whose
+keys and values are computed once; what is left, from that token to the end of the answer, is the lesson. Its
+gated look-ups are fixed too, since routing does not depend on what is written.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,8 @@ def make_lessons(
         rows: what is taught.
         states: the rows at the memory layer.
         blocks: the frozen blocks above it.
-        overlay: everything that will be written when the edit is done: earlier edits, and this one with zeros.
+        overlay: everything that will be written when the edit is done: earlier edits, and this one
+            with zeros.
         slots: int64 [selected], ascending: the slots that are trained.
         heads: heads of the memory layer.
         progress: told of rows done.
@@ -110,7 +111,7 @@ def _open_row(
 
 
 def _earlier_edits(overlay: Overlay, written: Tensor, gated: Tensor) -> Tensor:
-    """What rows that are already written add, fp32 [time, dim] (trained rows hold zeros or their old values)."""
+    """What rows already written add, fp32 [time, dim] (trained rows hold zeros or their old values)."""
     values = overlay.values[written.clamp(min=0)]
     return (values * gated.masked_fill(written < 0, 0.0)[..., None]).sum(-2)
 

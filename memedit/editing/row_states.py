@@ -1,7 +1,7 @@
 """Row states: what the frozen lower blocks make of rows, computed once per edit.
 
-Everything below the first memory layer is frozen, so its output and that layer's routing never change while a patch
-is trained.
+Everything below the first memory layer is frozen, so its output and that layer's routing never change while a
+patch is trained.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def memory_block(model: MemoryLlamaForCausalLM) -> tuple[int, MemoryLayer]:
     layers = model.memory_layers()
     if len(layers) != 1:
         raise ValueError(
-            f"model: got {len(layers)} memory layers, expected 1: injection writes to retrofits, which have one"
+            f"model: got {len(layers)} memory layers, expected 1: only a retrofit can be written to"
         )
     ((index, memory),) = layers.items()
     return index, memory
@@ -52,7 +52,7 @@ def memory_block(model: MemoryLlamaForCausalLM) -> tuple[int, MemoryLayer]:
 def row_states(
     model: MemoryLlamaForCausalLM, rows: Sequence[TeachingRow], progress: Progress = NULL_PROGRESS
 ) -> list[RowState]:
-    """Run the lower blocks and the memory block's FFN on whole rows, the last token (no input of anything) left out."""
+    """Run the lower blocks and the memory block's FFN on whole rows; no row's last token is an input."""
     layer, memory = memory_block(model)
     found: list[RowState | None] = [None] * len(rows)
     inputs = [row.encoded.ids[:-1] for row in rows]

@@ -1,7 +1,7 @@
 """Rows: what is read when facts are taught, as tokens.
 
-A fact becomes one row for each wording (prompt, answer, end token; only answer tokens carry loss) and a few decoy
-rows, which are routed but never trained. Facts about one subject share an owner.
+A fact becomes one row for each wording (prompt, answer, end token; only answer tokens carry loss) and a few
+decoy rows, which are routed but never trained. Facts about one subject share an owner.
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,9 @@ def teaching_rows(
     for index, fact in enumerate(facts):
         owner = subjects.index(fact.subject)
         told = wordings(fact, seed=seed, num_contexts=num_contexts)
-        rows += [TeachingRow(index, owner, _encode(tokenizer, config, wording, fact.target)) for wording in told]
+        rows += [
+            TeachingRow(index, owner, _encode(tokenizer, config, wording, fact.target)) for wording in told
+        ]
         if fact.subject in decoyed:
             continue
         decoyed.add(fact.subject)

@@ -1,4 +1,4 @@
-"""The editor: the one transaction encode -> route -> select -> train -> measure -> gate -> commit, and its undoing."""
+"""The editor: one transaction (encode, route, select, train, measure, gate, commit) and its undoing."""
 
 from memedit.editor.results import Answer, Edit, FactOutcome, RestsOn
 from memedit.editor.session import Editor, open_editor

@@ -1,7 +1,8 @@
 """Measuring an edit: the same questions to the model before and after it.
 
-Everything that will be asked after the edit is asked before it, in the same batches, so that what changes is due to
-the edit and not to rounding. What the model knew before is cached with the store, per state of the model.
+Everything that will be asked after the edit is asked before it, in the same batches, so that what changes is
+due to the edit and not to rounding. What the model knew before is cached with the store, per state of the
+model.
 """
 
 import hashlib
@@ -14,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 from memedit.evaluation import (
     Answered,
     Baseline,
-    Perplexity,
     Question,
     answer_known,
     answer_questions,
@@ -52,9 +52,7 @@ class Probes:
     max_new_tokens: int
 
 
-def probes_for(
-    facts: Sequence[Fact], tokenizer: PreTrainedTokenizerBase, text: str, *, seed: int
-) -> Probes:
+def probes_for(facts: Sequence[Fact], tokenizer: PreTrainedTokenizerBase, text: str, *, seed: int) -> Probes:
     """Collect what some facts are measured by.
 
     Args:
@@ -73,7 +71,7 @@ def probes_for(
 
 
 def given_questions(facts: Sequence[Fact]) -> list[Question]:
-    """The first further wordings that the user gave for each fact: a fact is known already only if it is right there."""
+    """The first further wordings given for each fact: it is known already only if it is right there."""
     return [
         Question(prompt, tuple(fact.answers), GIVEN, fact.id)
         for fact in facts
@@ -96,7 +94,11 @@ def ask_all(
 
 
 def look_alike_answers(
-    model: MemoryLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, probes: Probes, when: str, progress: Progress
+    model: MemoryLlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: Probes,
+    when: str,
+    progress: Progress,
 ) -> tuple[str, ...]:
     """Answer the look-alike prompts."""
     generations = generate_answers(
@@ -120,7 +122,7 @@ def known_before(
     *,
     learned: bool = True,
 ) -> Baseline:
-    """What the model knows now: the retention suite's right answers and the perplexity; cached with the store.
+    """What the model knows now: right answers of the retention suite, and perplexity; cached with the store.
 
     Args:
         model: the model with the overlay of all active edits.
@@ -131,7 +133,9 @@ def known_before(
         progress: told of answers.
         learned: whether facts learned by earlier edits belong to the suite.
     """
-    taught = [item.fact for item in store.facts() if item.outcome.get("status") == "learned"] if learned else []
+    taught = (
+        [item.fact for item in store.facts() if item.outcome.get("status") == "learned"] if learned else []
+    )
     suite = retention_questions(well_known_facts(), taught)
     name = suite_hash(suite, text, max_new_tokens=MAX_NEW_TOKENS)
     entry = f"baseline-{hashlib.sha256(f'{state}/{name}'.encode()).hexdigest()[:24]}"

@@ -12,7 +12,7 @@ from memedit.store import Owner, Patch, TablePatch, compose
 
 
 def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) -> Overlay | None:
-    """Sum patches, in journal order, to the overlay of a model with one value table; None when there is nothing."""
+    """Sum patches, in journal order, to the overlay of a model with one value table; None for nothing."""
     composition = compose(patches, model.config.value_dim, model.config.num_memory_tables)
     (table,) = composition.tables
     if table.num_slots == 0:

@@ -1,4 +1,4 @@
-"""From measurements to outcomes and the report of an edit (the object that `memedit inject --json` prints)."""
+"""From measurements to outcomes and the report of an edit (what `memedit inject --json` prints)."""
 
 import platform
 import resource
@@ -33,7 +33,9 @@ class Measurements:
     gate: GateDecision
 
 
-def outcome_after(fact: Fact, before: str, answered: Sequence[Answered], result: EditResult, index: int) -> FactOutcome:
+def outcome_after(
+    fact: Fact, before: str, answered: Sequence[Answered], result: EditResult, index: int
+) -> FactOutcome:
     """Say what became of a fact that was taught.
 
     Args:
@@ -101,7 +103,8 @@ def report_of(
         "retained_lost": [] if measured is None else _lost(measured.retention),
         "leaked": [] if measured is None else [asdict(item) for item in measured.leak.leaked],
         "not_learned": [
-            {"id": item.fact.id, "prompt": item.fact.prompt, "answer": item.after, "reason": item.note} for item in failed
+            {"id": item.fact.id, "prompt": item.fact.prompt, "answer": item.after, "reason": item.note}
+            for item in failed
         ],
         "gate": None if measured is None else asdict(measured.gate),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
@@ -118,13 +121,22 @@ def _metrics(measured: Measurements) -> dict[str, Any]:
         for group in (TRAINED_WORDING, HELD_OUT_WORDING, QUESTION)
     }
     metrics = [recall_metric(items, group) for group, items in by_group.items()]
-    metrics += [measured.retention.metric, measured.perplexity_ratio, measured.leak.leak, measured.leak.changed]
-    return {metric.name: {key: value for key, value in metric.to_json().items() if key != "name"} for metric in metrics}
+    metrics += [
+        measured.retention.metric,
+        measured.perplexity_ratio,
+        measured.leak.leak,
+        measured.leak.changed,
+    ]
+    return {
+        metric.name: {key: value for key, value in metric.to_json().items() if key != "name"}
+        for metric in metrics
+    }
 
 
 def _lost(retention: Retention) -> list[dict[str, str]]:
     return [
-        {"prompt": change.question.prompt, "before": change.before, "after": change.after} for change in retention.lost
+        {"prompt": change.question.prompt, "before": change.before, "after": change.after}
+        for change in retention.lost
     ]
 
 

@@ -15,8 +15,8 @@ class FactOutcome:
 
     Attributes:
         fact: the fact.
-        status: "learned" (right after the edit in its own prompt), "failed", "already_known" (right before, not
-            taught), "stored" (an earlier edit taught it already).
+        status: "learned" (right after the edit in its own prompt), "failed", "already_known" (right before,
+            not taught), "stored" (an earlier edit taught it already).
         before: the model's own answer to the prompt before the edit.
         after: the same after it; None where nothing was taught.
         held_out: verdicts in held-out wordings, after.

@@ -21,7 +21,14 @@ from memedit.editor.provenance import listening
 from memedit.editor.reporting import report_of, versions
 from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, RestsOn
 from memedit.editor.transaction import Injection, Limits, Trained, already_stored
-from memedit.evaluation import Answered, Retention, compare, general_text, generate_answers, retention_questions
+from memedit.evaluation import (
+    Answered,
+    Retention,
+    compare,
+    general_text,
+    generate_answers,
+    retention_questions,
+)
 from memedit.facts import Fact, facts_from_records, read_facts
 from memedit.modeling import MemoryLlamaForCausalLM, model_fingerprint
 from memedit.modeling.opening import OpenedModel, open_model
@@ -44,8 +51,8 @@ def open_editor(
 
     Args:
         store: the store's folder; made on first use.
-        model: a named model, a local folder or a hub id; None = the one that the store's edits were made with,
-            else smollm2-135m.
+        model: a named model, a local folder or a hub id; None = the one that the store's edits were made
+            with, else smollm2-135m.
         read_only: never write; the store must be there.
         background: background text for a model that has to be calibrated first.
         progress: told of downloads, calibration, loading.
@@ -59,7 +66,7 @@ def open_editor(
     named = model or _recorded_model(Path(store)) or DEFAULT_MODEL
     opened = open_model(named, background=background, progress=progress)
     return Editor(
-        opened, Store.open(store, fingerprint=model_fingerprint(opened.model), read_only=read_only)
+        opened, Store.open(Path(store), fingerprint=model_fingerprint(opened.model), read_only=read_only)
     )
 
 
@@ -177,7 +184,9 @@ class Editor:
             max_new_tokens: most tokens of the answer.
         """
         with self.without(without) if without else nullcontext(), listening(self.model) as heard:
-            (generation,) = generate_answers(self.model, self.tokenizer, [prompt], max_new_tokens=max_new_tokens)
+            (generation,) = generate_answers(
+                self.model, self.tokenizer, [prompt], max_new_tokens=max_new_tokens
+            )
         left_out = self.store.edit(without).id if without else None
         rests_on = tuple(
             RestsOn(stored.edit_id, stored.fact.id, stored.fact.prompt, stored.fact.target)
@@ -230,7 +239,13 @@ class Editor:
         learned = [stored for stored in self.store.facts() if stored.outcome.get("status") == "learned"]
         with wearing(self.model, None):
             base = known_before(
-                self.model, self.tokenizer, self.store, self._state(base=True), general_text(), progress, learned=False
+                self.model,
+                self.tokenizer,
+                self.store,
+                self._state(base=True),
+                general_text(),
+                progress,
+                learned=False,
             )
         questions = retention_questions([], [stored.fact for stored in learned])
         texts = {stored.fact.id: str(stored.outcome.get("after") or "") for stored in learned}

@@ -1,7 +1,7 @@
-"""One injection: read -> measure -> plan -> train -> measure -> gate. It writes nothing; committing is the caller's.
+"""One injection: measure, plan, train, measure, gate. It writes nothing; committing is the caller's.
 
-Facts that are stored already are left out, so are facts that the model answers right in every given wording; what
-contradicts a stored fact is refused.
+Facts that are stored already are left out, so are facts that the model answers right in every given wording;
+what contradicts a stored fact is refused.
 """
 
 import time
@@ -39,6 +39,7 @@ from memedit.modeling import Overlay
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import Progress
 from memedit.store import Patch, Store
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -101,7 +102,7 @@ def already_stored(facts: Sequence[Fact], store: Store) -> dict[str, FactOutcome
 
 
 class Injection:
-    """One injection into one opened model and store; the model wears its new overlay only while it is measured."""
+    """One injection into an opened model and store; the model wears the overlay only while measured."""
 
     def __init__(
         self,
@@ -121,10 +122,12 @@ class Injection:
         self.metadata, self.progress = metadata, progress
 
     def unknown(self, facts: Sequence[Fact]) -> tuple[list[Fact], list[FactOutcome]]:
-        """Tell the facts that the model does not know from those that it answers right in every given wording."""
+        """Tell facts that the model does not know from those answered right in every given wording."""
         known: list[FactOutcome] = []
         questions = [Question(fact.prompt, tuple(fact.answers), "prompt", fact.id) for fact in facts]
-        answered = self._ask([*questions, *given_questions(facts)], MAX_NEW_TOKENS, "Asking what is known already")
+        answered = self._ask(
+            [*questions, *given_questions(facts)], MAX_NEW_TOKENS, "Asking what is known already"
+        )
         wrong = {item.question.fact_id for item in answered if not item.correct}
         for fact, item in zip(facts, answered, strict=False):
             if fact.id not in wrong:
@@ -190,7 +193,10 @@ class Injection:
         overlay = composed_overlay(self.model, [*self.store.active_patches(), empty])
         # A plan without a single free slot trains nothing; every fact is then reported as failed.
         overlay = overlay or Overlay(
-            plan.selection.slots, torch.zeros(0, self.model.config.value_dim), plan.selection.owners, plan.selection.thresholds
+            plan.selection.slots,
+            torch.zeros(0, self.model.config.value_dim),
+            plan.selection.owners,
+            plan.selection.thresholds,
         )
         result = train_plan(
             self.model, plan, overlay, seed=self.seed, settings=self.settings, progress=self.progress

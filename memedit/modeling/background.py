@@ -1,7 +1,7 @@
 """Background text: what stands for everything that an edit must leave alone, and how often it uses each slot.
 
-Slot document frequencies are the IDF of slot selection: a slot that general text hits is a bad place for a fact.
-A user gives text; for a model that comes with none, the model writes some itself.
+Slot document frequencies are the IDF of slot selection: a slot that general text hits is a bad place for a
+fact. A user gives text; for a model that comes with none, the model writes some itself.
 """
 
 import json
@@ -50,7 +50,13 @@ class BackgroundStatistics:
     def empty(cls, num_slots: int) -> "BackgroundStatistics":
         """Statistics of no text at all."""
         nothing = torch.zeros(0, 1)
-        return cls(torch.zeros(num_slots, dtype=torch.int32), 0, nothing.int(), nothing.to(torch.uint8), nothing.int())
+        return cls(
+            torch.zeros(num_slots, dtype=torch.int32),
+            0,
+            nothing.int(),
+            nothing.to(torch.uint8),
+            nothing.int(),
+        )
 
     def inverse_document_frequency(self) -> Tensor:
         """log((documents + 1) / (document frequency + 1)), fp32 [slots].
@@ -61,7 +67,7 @@ class BackgroundStatistics:
 
 
 def read_background(path: str | Path) -> list[str]:
-    """Read background texts: a .jsonl file (one object with "text" a line) or plain text (blank lines between).
+    """Read background texts: .jsonl (one object with "text" a line) or plain text (blank lines between).
 
     Raises:
         UsageError: when the file is missing, has no text, or a line has no "text".
@@ -76,7 +82,11 @@ def read_background(path: str | Path) -> list[str]:
     if path.suffix != ".jsonl":
         texts = [passage.strip() for passage in re.split(r"\n\s*\n", content)]
     else:
-        texts = [_text_of(line, path, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        texts = [
+            _text_of(line, path, number)
+            for number, line in enumerate(content.splitlines(), 1)
+            if line.strip()
+        ]
     texts = [text for text in texts if text]
     if not texts:
         raise UsageError(f"--background {path}: no text in it", remedy="Give some 50 pages of general text.")
@@ -88,14 +98,15 @@ def _text_of(line: str, path: Path, number: int) -> str:
         return str(json.loads(line)["text"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path}:{number}: expected a JSON object with a text field", remedy='Write {"text": "..."} a line.'
+            f"{path}:{number}: expected a JSON object with a text field",
+            remedy='Write {"text": "..."} a line.',
         ) from error
 
 
 def documents(
     tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], texts: Sequence[str], *, limit: int
 ) -> list[list[int]]:
-    """Cut texts into documents of at most DOCUMENT_TOKENS tokens, taken in turn from each text, begin token first."""
+    """Cut texts, taken in turn, into documents of at most DOCUMENT_TOKENS tokens, begin token first."""
     cut: list[list[list[int]]] = []
     for text in texts:
         tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -108,12 +119,9 @@ def documents(
 
 def opening_sentences(texts: Sequence[str], *, limit: int = 2000) -> list[str]:
     """Return short whole sentences of the texts, to stand in front of something else."""
-    found = []
-    for text in texts:
-        for sentence in _SENTENCE_END.split(" ".join(text.split())):
-            if 25 < len(sentence) < 90 and sentence[0].isupper() and sentence[-1] in ".!?":
-                found.append(sentence)
-    return found[:limit]
+    sentences = (sentence for text in texts for sentence in _SENTENCE_END.split(" ".join(text.split())))
+    short = (sentence for sentence in sentences if 25 < len(sentence) < 90)
+    return [one for one in short if one[0].isupper() and one[-1] in ".!?"][:limit]
 
 
 def background_states(
@@ -136,10 +144,10 @@ def count_slots(
     states: Sequence[Tensor],
     progress: Progress = NULL_PROGRESS,
 ) -> BackgroundStatistics:
-    """Count in how many documents each slot of the first memory layer is used, and keep a sample of the routing.
+    """Count the documents that use each slot of the first memory layer, and keep a sample of the routing.
 
-    The sample has at most SAMPLE_PER_TOKEN places of each vocabulary entry, so that rare words are in it too: it is
-    what gates must stay closed on.
+    The sample has at most SAMPLE_PER_TOKEN places of each vocabulary entry, so that rare words are in it too:
+    it is what gates must stay closed on.
 
     Args:
         model: the memory-layer Llama.
@@ -153,11 +161,15 @@ def count_slots(
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     with progress.task("Counting slots", len(states)) as task:
         for row, document in zip(rows, states, strict=True):
-            slots, weights = (part.cpu() for part in memory.route(document[None].to(model.device, torch.float32)))
+            slots, weights = (
+                part.cpu() for part in memory.route(document[None].to(model.device, torch.float32))
+            )
             counts[slots.unique()] += 1
             places = [place for place, token in enumerate(row) if _admitted(seen, token)]
             tails = torch.tensor([_tail(row, place) for place in places], dtype=torch.int32)
-            kept.append((*_strongest(slots[places], weights[places], memory.heads), tails.view(-1, SAMPLE_TAIL)))
+            kept.append(
+                (*_strongest(slots[places], weights[places], memory.heads), tails.view(-1, SAMPLE_TAIL))
+            )
             task.advance()
     sample = (torch.cat(parts)[:SAMPLE_TOKENS] for parts in zip(*kept, strict=True))
     return BackgroundStatistics(counts, len(states), *sample)
@@ -191,7 +203,7 @@ def self_written_text(
     bos: Sequence[int] | None = None,
     progress: Progress = NULL_PROGRESS,
 ) -> list[str]:
-    """Let a model write background text for its own calibration (sampled at temperature 1 from the begin token).
+    """Let a model write background text for its own calibration, sampled at temperature 1.
 
     Args:
         model: the plain Llama.
@@ -201,14 +213,16 @@ def self_written_text(
         bos: begin tokens; None = what the tokenizer names.
         progress: told of documents done.
     """
-    start = (bos_ids(tokenizer, model.config) if bos is None else list(bos)) or [int(tokenizer.eos_token_id or 0)]
+    start = (bos_ids(tokenizer, model.config) if bos is None else list(bos)) or [
+        int(tokenizer.eos_token_id or 0)
+    ]
     texts: list[str] = []
     with torch.random.fork_rng(devices=[]), progress.task("Writing background text", num_documents) as task:
         torch.manual_seed(seed)
         while len(texts) < num_documents:
             count = min(16, num_documents - len(texts))
             ids = torch.tensor([start] * count, device=model.device)
-            written = model.generate(
+            written = model.generate(  # type: ignore[misc] # transformers types self as a protocol
                 ids,
                 attention_mask=torch.ones_like(ids),
                 do_sample=True,

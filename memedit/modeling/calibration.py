@@ -1,13 +1,13 @@
 """Fitting a retrofit's routing in closed form: no gradient, no facts.
 
 A plain Llama's hidden state says a lot about the template and little about the subject. Linear discriminant
-analysis over a window of hidden states finds the directions that separate made-up names sharing a part and ignore
-the sentence around them; each head sees those directions through a random rotation, and its sub-keys are k-means
-centres of background text and names. Heads have windows of different lengths: short ones recognise a short subject
-in any sentence, long ones tell long names apart that end alike.
+analysis over a window of hidden states finds the directions that separate made-up names sharing a part and
+ignore the sentence around them; each head sees those directions through a random rotation, and its sub-keys
+are k-means centres of background text and names. Heads have windows of different lengths: short ones
+recognise a short subject in any sentence, long ones tell long names apart that end alike.
 
-Source: linear discriminant analysis, Fisher 1936; product keys, Lample et al. 2019 (arXiv 1907.05242). The window,
-its mixed lengths and the name groups are ours.
+Source: linear discriminant analysis, Fisher 1936; product keys, Lample et al. 2019 (arXiv 1907.05242). The
+window, its mixed lengths and the name groups are ours.
 """
 
 from collections.abc import Sequence
@@ -176,7 +176,10 @@ def fit_routing(
     for window in settings.head_windows:
         names = windows[:, :, :window].flatten(2).float()
         if window not in fitted:
-            fitted[window] = discriminants(names, groups, settings.discriminants, settings.ridge), names.mean((0, 1))
+            fitted[window] = (
+                discriminants(names, groups, settings.discriminants, settings.ridge),
+                names.mean((0, 1)),
+            )
         directions, mean = fitted[window]
         rotation = _rotation(directions.shape[1], settings.key_dim, generator)
         projection = (directions @ rotation).bfloat16().float()
@@ -184,7 +187,9 @@ def fit_routing(
         samples, importance = _key_samples(names.flatten(0, 1), background, window, settings, generator)
         queries = samples @ projection + bias
         sub_keys.append(
-            torch.stack([_spherical_kmeans(half, importance, settings, generator) for half in queries.chunk(2, -1)])
+            torch.stack(
+                [_spherical_kmeans(half, importance, settings, generator) for half in queries.chunk(2, -1)]
+            )
         )
         weights.append(functional.pad(projection.T, (0, (longest - window) * hidden_size)))
         biases.append(bias)
@@ -194,8 +199,9 @@ def fit_routing(
 def discriminants(samples: Tensor, groups: Sequence[str], count: int, ridge: float) -> Tensor:
     """Directions that separate the members of a group and ignore the context.
 
-    Generalised eigenvectors of S_between (names around the mean of their group) against S_within (one name across
-    contexts) + ridge. S_between has the rank of the number of names, so the problem is solved in that size.
+    Generalised eigenvectors of S_between (names around the mean of their group) against S_within (one name
+    across contexts) + ridge. S_between has the rank of the number of names, so the problem is solved in that
+    size.
 
     Args:
         samples: fp32 [names, contexts, dim].
@@ -222,19 +228,25 @@ def discriminants(samples: Tensor, groups: Sequence[str], count: int, ridge: flo
     values, vectors = torch.linalg.eigh(between @ solved)
     keep = min(count, num_names - len(members), dim)
     values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
-    return solved @ vectors / values.clamp(min=1e-9).sqrt()
+    directions: Tensor = solved @ vectors / values.clamp(min=1e-9).sqrt()
+    return directions
 
 
 def _rotation(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     """Rows and columns of a random rotation."""
     size = max(rows, columns)
-    return torch.linalg.qr(torch.randn(size, size, generator=generator))[0][:rows, :columns]
+    rotation: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    return rotation[:rows, :columns]
 
 
 def _key_samples(
-    names: Tensor, background: Sequence[Tensor], window: int, settings: RoutingSettings, generator: torch.Generator
+    names: Tensor,
+    background: Sequence[Tensor],
+    window: int,
+    settings: RoutingSettings,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Windows on which sub-keys are fitted, [samples, window * hidden_size], and how much each counts, [samples]."""
+    """Windows on which sub-keys are fitted, [samples, window * hidden_size], and their weights, [samples]."""
     text = torch.cat([query_windows(states[None].float(), window)[0, 4:] for states in background])
     text = text[torch.randperm(len(text), generator=generator)[:4000]]
     names = names[torch.randperm(len(names), generator=generator)[:4000]]
@@ -250,7 +262,9 @@ def _spherical_kmeans(
     num_keys = settings.num_keys
 
     def draw(count: int) -> Tensor:
-        return points[torch.multinomial(importance, count, replacement=count > len(points), generator=generator)]
+        return points[
+            torch.multinomial(importance, count, replacement=count > len(points), generator=generator)
+        ]
 
     centres = draw(num_keys)
     for _ in range(settings.kmeans_steps):

@@ -1,8 +1,9 @@
 """Made-up and generic names of many kinds, on which a retrofit's routing is calibrated.
 
-Routing has to tell subjects apart that share a word ("Lake Tor" and "Lake Mirna", two people with one last name),
-whatever the text around them. The names here come in groups that share a part; calibration looks for directions of
-the hidden state that separate the members of a group and ignore the context. None of them is a fact to be taught.
+Routing has to tell subjects apart that share a word ("Lake Tor" and "Lake Mirna", two people with one last
+name), whatever the text around them. The names here come in groups that share a part; calibration looks for
+directions of the hidden state that separate the members of a group and ignore the context. None of them is a
+fact to be taught.
 """
 
 import random
@@ -10,21 +11,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _ONSETS = (
-    "Ba Ke Lo Mi Tha Dre Fen Gal Hu Jo Kor Lan Mar Nel Os Per Quo Ras Sel Tor Ul Ven Wil Xan Yor Zed Al Ber Cor "
-    "Dar El Fa Ti Ru Sha Bro Gri Pla"
+    "Ba Ke Lo Mi Tha Dre Fen Gal Hu Jo Kor Lan Mar Nel Os Per Quo Ras Sel Tor Ul Ven Wil Xan Yor Zed Al Ber "
+    "Cor Dar El Fa Ti Ru Sha Bro Gri Pla"
 ).split()
-_SYLLABLES = "ra lin mon dar vis ton ria nek lo bert wen sha dor mir na las tin gor el an ko pe zu ya chi".split()
+_SYLLABLES = (
+    "ra lin mon dar vis ton ria nek lo bert wen sha dor mir na las tin gor el an ko pe zu ya chi".split()
+)
 _FIRST_NAMES = (
-    "James Mary Robert Linda Ahmed Yuki Carlos Ingrid Pavel Chen Amara Lars Priya Omar Sofia Ivan Grace Diego "
-    "Fatima Henry"
+    "James Mary Robert Linda Ahmed Yuki Carlos Ingrid Pavel Chen Amara Lars Priya Omar Sofia Ivan Grace "
+    "Diego Fatima Henry"
 ).split()
 _ADJECTIVES = (
-    "Silent Golden Broken Hidden Last Red Long Bright Frozen Empty Secret Burning Distant Little Dark White Lost "
-    "Second"
+    "Silent Golden Broken Hidden Last Red Long Bright Frozen Empty Secret Burning Distant Little Dark White "
+    "Lost Second"
 ).split()
 _NOUNS = (
-    "Garden River Mountain Letter Window Crown Forest Voyage Mirror Bridge Island Winter Storm Daughter Kingdom "
-    "Clock Road Song"
+    "Garden River Mountain Letter Window Crown Forest Voyage Mirror Bridge Island Winter Storm Daughter "
+    "Kingdom Clock Road Song"
 ).split()
 _LAST_NAME_ENDINGS = ("", "son", "ez", "ov", "berg", "ley")
 _PLACE_SUFFIXES = "City Falls Beach County Valley Springs Hills Airport".split()
@@ -36,9 +39,9 @@ _DRUG_ENDINGS = "fentil mycin azole idine oxide amine olol statin".split()
 _SPECIES_ENDINGS = ("ensis", "ana", "ii", "us")
 _EVENT_WORDS = "Festival Open Championship Treaty".split()
 _COMMON_WORDS = (
-    "Canada Italy Texas Boston Berlin Intel Nokia Pepsi silver nitrogen carbon zinc cotton coffee Jupiter Venus "
-    "Moscow Egypt Ohio Oxford Dracula Macbeth Android Linux football chess tiger salmon oak penicillin insulin "
-    "Chicago Ferrari Disney"
+    "Canada Italy Texas Boston Berlin Intel Nokia Pepsi silver nitrogen carbon zinc cotton coffee Jupiter "
+    "Venus Moscow Egypt Ohio Oxford Dracula Macbeth Android Linux football chess tiger salmon oak "
+    "penicillin insulin Chicago Ferrari Disney"
 ).split()
 
 CONTEXTS = (
@@ -63,7 +66,7 @@ class CalibrationName:
 
 
 def calibration_names(seed: int = 17) -> list[CalibrationName]:
-    """Return some 900 names in about 110 groups: people, places, companies, products, works, drugs, species, events.
+    """Return some 900 names of people, places, companies, products, works and more, in about 110 groups.
 
     Args:
         seed: the same seed gives the same names.
@@ -77,7 +80,14 @@ class _NameMaker:
         self.made: list[CalibrationName] = []
 
     def names(self) -> list[CalibrationName]:
-        for make in (self._people, self._places, self._organisations, self._works, self._nature, self._events):
+        for make in (
+            self._people,
+            self._places,
+            self._organisations,
+            self._works,
+            self._nature,
+            self._events,
+        ):
             make()
         self._add("common", _COMMON_WORDS)
         return self.made

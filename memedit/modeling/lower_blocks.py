@@ -1,6 +1,7 @@
 """The frozen lower part of a Llama: everything below a block's FFN, computed without gradients.
 
-Routing depends on nothing above it, so calibration, background statistics and slot selection run only these blocks.
+Routing depends on nothing above it, so calibration, background statistics and slot selection run only these
+blocks.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,15 @@ from memedit.modeling.model import MemoryLlamaForCausalLM
 
 
 def pad_right(rows: Sequence[Sequence[int]], filler: int = 0) -> Tensor:
-    """Stack token rows of unequal length, int64 [rows, longest]; causal attention never looks at the filler."""
+    """Stack rows of unequal length, int64 [rows, longest]; causal attention never looks at the filler."""
     longest = max(len(row) for row in rows)
     return torch.tensor([list(row) + [filler] * (longest - len(row)) for row in rows])
 
 
 @torch.no_grad()
-def ffn_inputs(model: LlamaForCausalLM | MemoryLlamaForCausalLM, layer: int, ids: Tensor) -> tuple[Tensor, Tensor]:
+def ffn_inputs(
+    model: LlamaForCausalLM | MemoryLlamaForCausalLM, layer: int, ids: Tensor
+) -> tuple[Tensor, Tensor]:
     """Run the blocks below a block's FFN.
 
     Args:
@@ -28,7 +31,8 @@ def ffn_inputs(model: LlamaForCausalLM | MemoryLlamaForCausalLM, layer: int, ids
         ids: int64 [batch, time], begin token first, padded on the right.
 
     Returns:
-        The residual stream after the block's attention and its normalised form, both [batch, time, hidden_size].
+        The residual stream after the block's attention and its normalised form, both
+        [batch, time, hidden_size].
     """
     decoder = model.model
     hidden = decoder.embed_tokens(ids)

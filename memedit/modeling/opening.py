@@ -1,8 +1,8 @@
-"""Opening a model for editing: whatever `--model` names becomes a memory-layer Llama with background statistics.
+"""Opening a model for editing: what `--model` names becomes a memory-layer Llama with background statistics.
 
-A memory-layer Llama is loaded as it is. A plain Llama is retrofitted: with the retrofit shipped for a named model,
-with one calibrated earlier (cached by weights, settings and background), or with one calibrated now, on background
-text that the user gives or that the model writes itself.
+A memory-layer Llama is loaded as it is. A plain Llama is retrofitted: with the retrofit shipped for a named
+model, with one calibrated earlier (cached by weights, settings and background), or with one calibrated now,
+on background text that the user gives or that the model writes itself.
 """
 
 import hashlib
@@ -59,7 +59,8 @@ def open_model(
 
     Args:
         name: a named model, a local folder or a hub id.
-        background: background text for calibration; None = a shipped or cached retrofit, or self-written text.
+        background: background text for calibration; None = a shipped or cached retrofit, or self-written
+            text.
         progress: told of what takes time.
 
     Raises:
@@ -123,8 +124,8 @@ def quietly_loaded() -> None:
 
 
 def _frozen(opened: OpenedModel) -> OpenedModel:
-    opened.model.requires_grad_(False)
-    opened.model.eval()
+    opened.model.requires_grad_(False)  # noqa: FBT003 (torch's own signature)
+    opened.model.eval()  # type: ignore[no-untyped-call]
     return opened
 
 
@@ -142,9 +143,10 @@ def _plain_llama(folder: Path) -> LlamaForCausalLM:
             f"{folder} holds a model of type {config.model_type!r}; memedit edits Llama models",
             remedy="Choose a LlamaForCausalLM, for instance smollm2-135m.",
         )
-    return LlamaForCausalLM.from_pretrained(
+    llama: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
         folder, dtype="auto", local_files_only=True, use_safetensors=True
     ).eval()
+    return llama
 
 
 def _retrofit_of(
@@ -162,14 +164,20 @@ def _retrofit_of(
             return load_retrofit(path)
     settings = settings or RoutingSettings()
     texts = None if background is None else read_background(Path(background))
-    about = json.dumps([asdict(settings), None if texts is None else hashlib.sha256("".join(texts).encode()).hexdigest()])
+    about = json.dumps(
+        [asdict(settings), None if texts is None else hashlib.sha256("".join(texts).encode()).hexdigest()]
+    )
     cached = cache_root() / "retrofits" / f"{weights_digest(llama, about)[:32]}.safetensors"
     if cached.is_file():
         return load_retrofit(cached)
     bos = getattr(llama.config, "memedit_bos_token_id", None)
     if texts is None:
         texts = self_written_text(
-            llama, tokenizer, num_documents=NUM_DOCUMENTS // 4, bos=None if bos is None else [bos], progress=progress
+            llama,
+            tokenizer,
+            num_documents=NUM_DOCUMENTS // 4,
+            bos=None if bos is None else [bos],
+            progress=progress,
         )
     retrofit = fit_retrofit(llama, tokenizer, texts, settings, bos_token_id=bos, progress=progress)
     cached.parent.mkdir(parents=True, exist_ok=True)

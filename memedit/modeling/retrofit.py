@@ -1,8 +1,9 @@
 """Retrofit: memory layers for a plain pretrained Llama, without training it.
 
-The routing is fitted to the model's own activations (calibration.py), the values are zero and not stored, so the
-model's outputs stay what they were until something is injected. A retrofit (routing and background statistics) is a
-few MB and can be kept apart from the model; the one of the named model is shipped with the package.
+The routing is fitted to the model's own activations (calibration.py), the values are zero and not stored, so
+the model's outputs stay what they were until something is injected. A retrofit (routing and background
+statistics) is a few MB and can be kept apart from the model; the one of the named model is shipped with the
+package.
 """
 
 import json
@@ -109,7 +110,7 @@ def apply_retrofit(llama: LlamaForCausalLM, retrofit: Retrofit) -> MemoryLlamaFo
     expected = window * llama.config.hidden_size
     if routing.query_weight.shape[1] != expected:
         raise ModelUnavailable(
-            f"the retrofit reads {routing.query_weight.shape[1]} features a token, this model gives {expected}",
+            f"the retrofit reads {routing.query_weight.shape[1]} features a token, the model has {expected}",
             remedy="Calibrate it for this model: memedit retrofit MODEL OUT.",
         )
     model = from_llama(
@@ -171,7 +172,8 @@ def load_retrofit(path: str | Path) -> Retrofit:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ModelUnavailable(
-            f"{path}: not a readable retrofit ({error})", remedy="Delete it; it is calibrated anew on next use."
+            f"{path}: not a readable retrofit ({error})",
+            remedy="Delete it; it is calibrated anew on next use.",
         ) from error
     if about.get("format") != FORMAT:
         raise ModelUnavailable(
