@@ -1,7 +1,8 @@
 """A plan for an edit: which slots will be written for which subject; and carrying it out.
 
-Planning and training are two steps because the model's overlay stands between them: the caller adds the planned
-slots (holding zeros) to what earlier edits wrote, and training needs that sum, in which the ownership gate decides.
+Planning and training are two steps because the model's overlay stands between them: the caller adds the
+planned slots (holding zeros) to what earlier edits wrote, and training needs that sum, in which the ownership
+gate decides.
 """
 
 from collections.abc import Sequence
@@ -137,7 +138,8 @@ def train_plan(
     Args:
         model: the model.
         plan: what plan_edit chose.
-        overlay: everything written after the edit, the plan's rows holding what earlier edits left there, or zeros.
+        overlay: everything written after the edit, the plan's rows holding what earlier edits left there, or
+            zeros.
         seed: of the order of rows.
         settings: how.
         progress: told of what takes time.
@@ -162,6 +164,8 @@ def train_plan(
     )
     return EditResult(
         trained,
-        torch.bincount(torch.tensor([lesson.fact for lesson in lessons], dtype=torch.int64), minlength=len(plan.facts)),
+        torch.bincount(
+            torch.tensor([lesson.fact for lesson in lessons], dtype=torch.int64), minlength=len(plan.facts)
+        ),
         torch.bincount(torch.tensor([row.fact for row in plan.rows.rows]), minlength=len(plan.facts)),
     )

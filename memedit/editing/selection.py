@@ -1,12 +1,12 @@
 """Slot selection: which slots are written for which subject, and when the subject's gate opens.
 
-A subject gets the slots that its own wordings use at its last token, minus those that look-alike names and the most
-similar tokens of background text use, ranked against how often background text uses them (TF-IDF with contrast). A
-slot has one owner. The gate's threshold lies between the mass that all those others reach and the mass that the
-subject itself reaches.
+A subject gets the slots that its own wordings use at its last token, minus those that look-alike names and the
+most similar tokens of background text use, ranked against how often background text uses them (TF-IDF with
+contrast). A slot has one owner. The gate's threshold lies between the mass that all those others reach and the
+mass that the subject itself reaches.
 
-Source: TF-IDF ranking of slots, Lin et al. 2025 (arXiv 2510.15103), section 3; contrast, exclusive ownership and
-thresholds are ours.
+Source: TF-IDF ranking of slots, Lin et al. 2025 (arXiv 2510.15103), section 3; contrast, exclusive ownership
+and thresholds are ours.
 """
 
 from collections.abc import Sequence, Set
@@ -31,7 +31,7 @@ class SelectionSettings:
         threshold_position: where the threshold lies between the others (0) and the subject (1).
         min_threshold: least routing mass that opens a gate.
         low_quantile: quantile of the subject's own masses that stands for "what it reaches".
-        min_idf: floor of the inverse document frequency, so that a subject known to everyone still finds slots.
+        min_idf: floor of the inverse document frequency, so that a well-known subject still finds slots.
     """
 
     slots_per_subject: int = 64
@@ -119,7 +119,7 @@ class SlotSelector:
         return Selection(slots, owners, torch.zeros(self.num_subjects))
 
     def _mean_use(self, routing: SubjectRouting) -> tuple[Tensor, Tensor]:
-        """Each (subject, slot) that occurs, as subject * slots + slot ascending, and the slot's mean weight there."""
+        """Each (subject, slot) that occurs, as subject * slots + slot ascending, and its mean weight there."""
         if len(routing.owners) == 0:
             return torch.empty(0, dtype=torch.int64), torch.empty(0)
         rows = torch.bincount(routing.owners, minlength=self.num_subjects)
@@ -134,13 +134,13 @@ class SlotSelector:
         order = mass.argsort(descending=True, stable=True)
         order = order[subjects[order].argsort(stable=True)]
         subjects, tokens = subjects[order], tokens[order]
-        kept = torch.arange(len(subjects)) - torch.searchsorted(subjects, subjects) < self.settings.hard_tokens
-        return SubjectRouting(
-            subjects[kept], self.text_slots[tokens[kept]], self.text_weights[tokens[kept]]
+        kept = (
+            torch.arange(len(subjects)) - torch.searchsorted(subjects, subjects) < self.settings.hard_tokens
         )
+        return SubjectRouting(subjects[kept], self.text_slots[tokens[kept]], self.text_weights[tokens[kept]])
 
     def _text_mass(self, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
-        """Subject, background token and mass wherever a token that is no mention of the subject hits its slots."""
+        """Subject, background token and mass wherever a token, no mention of the subject, hits its slots."""
         owners = lookup_owners(selection.owners, written_rows(selection.slots, self.text_slots))
         token, column = (owners >= 0).nonzero(as_tuple=True)
         keys = owners[token, column] * len(self.text_slots) + token
@@ -157,7 +157,11 @@ class SlotSelector:
         thresholds = []
         for subject in range(self.num_subjects):
             reached = own[self.taught.owners == subject].quantile(self.settings.low_quantile)
-            others = [resembling[self.look_alikes.owners == subject], elsewhere[subjects == subject], torch.zeros(1)]
+            others = [
+                resembling[self.look_alikes.owners == subject],
+                elsewhere[subjects == subject],
+                torch.zeros(1),
+            ]
             high = torch.cat(others).max()
             between = high + self.settings.threshold_position * (reached - high).clamp(min=0)
             thresholds.append(between.clamp(self.settings.min_threshold, 0.95))
@@ -171,7 +175,8 @@ def _mentions(sample_tokens: Tensor, subject_tails: Sequence[Set[tuple[int, ...]
         for tail in tails:
             same = (sample_tokens[:, -len(tail) :] == torch.tensor(tail)).all(-1)
             found.append(subject * len(sample_tokens) + same.nonzero().flatten())
-    return torch.cat(found).unique()
+    mentions: Tensor = torch.cat(found).unique()
+    return mentions
 
 
 def _best_of(slot: Tensor, owner: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

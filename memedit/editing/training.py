@@ -1,8 +1,8 @@
 """Training a patch: breadth-first mini-batches over all facts, touching nothing but the delta's rows.
 
-The trainable thing is a compact [selected, dim] delta. A row's optimizer state moves only when the row is read
-(Adam moves rows that were not touched, which would blur facts that are done). A fact whose every answer token is
-right with margin leaves the batches; training ends when all have left or the budget is spent.
+The trainable thing is a compact [selected, dim] delta. A row's optimizer state moves only when the row is
+read (Adam moves rows that were not touched, which would blur facts that are done). A fact whose every answer
+token is right with margin leaves the batches; training ends when all have left or the budget is spent.
 
 Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.22072); Adam, Kingma & Ba 2015.
 """
@@ -121,7 +121,7 @@ def train_delta(
     taught[[lesson.fact for lesson in lessons]] = True
     learned, epochs = torch.zeros(num_facts, dtype=torch.bool), torch.zeros(num_facts, dtype=torch.int64)
     losses: list[float] = []
-    with progress.task("Training", None) as task:
+    with progress.task("Training", settings.max_epochs * len(lessons)) as task:
         for epoch in range(settings.max_epochs):
             active = [lesson for lesson in lessons if not learned[lesson.fact]]
             if not active:
@@ -139,7 +139,11 @@ def train_delta(
             epochs[pending] = epoch + 1
             if epoch + 1 >= settings.min_epochs:
                 learned |= pending & (worst <= -math.log(settings.margin))
-            task.describe(f"Training: {int(learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}")
+            num_left = sum(bool(learned[lesson.fact]) for lesson in active)
+            task.advance(num_left * (settings.max_epochs - epoch - 1))
+            task.describe(
+                f"Training: {int(learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}"
+            )
     return TrainedDelta(delta, learned, epochs, tuple(losses))
 
 
