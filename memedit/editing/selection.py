@@ -1,9 +1,9 @@
 """Slot selection: which slots are written for which subject, and when the subject's gate opens.
 
-A subject gets the slots that its own wordings use at its last token, minus those that look-alike names and the
-most similar tokens of background text use, ranked against how often background text uses them (TF-IDF with
-contrast). A slot has one owner. The gate's threshold lies between the mass that all those others reach and the
-mass that the subject itself reaches.
+A subject gets the slots that its own wordings use at its last token, minus those that look-alike names and
+the most similar tokens of background text use, ranked against how often background text uses them (TF-IDF
+with contrast). A slot has one owner. The gate's threshold lies between the mass that all those others reach
+and the mass that the subject itself reaches.
 
 Source: TF-IDF ranking of slots, Lin et al. 2025 (arXiv 2510.15103), section 3; contrast, exclusive ownership
 and thresholds are ours.
@@ -119,7 +119,7 @@ class SlotSelector:
         return Selection(slots, owners, torch.zeros(self.num_subjects))
 
     def _mean_use(self, routing: SubjectRouting) -> tuple[Tensor, Tensor]:
-        """Each (subject, slot) that occurs, as subject * slots + slot ascending, and its mean weight there."""
+        """Each (subject, slot) that occurs, as subject * slots + slot ascending, and its mean weight."""
         if len(routing.owners) == 0:
             return torch.empty(0, dtype=torch.int64), torch.empty(0)
         rows = torch.bincount(routing.owners, minlength=self.num_subjects)
