@@ -155,7 +155,7 @@ def train_plan(
     trained = train_delta(
         lessons,
         blocks,
-        num_rows=len(plan.selection.slots),
+        owners=plan.selection.owners,
         num_facts=len(plan.facts),
         dim=model.config.value_dim,
         settings=settings.training,

@@ -27,7 +27,8 @@ class TrainingSettings:
 
     Attributes:
         max_epochs: passes over the facts that have not been learned.
-        learning_rate: of Adam, in units of the residual stream.
+        learning_rate: of Adam for what all rows of a subject share, in units of the residual stream.
+        row_rate: of what a row has for itself, as a share of learning_rate.
         batch_rows: rows per step.
         margin: a fact leaves when every answer token of every row has at least this probability.
         min_epochs: passes before a fact may leave.
@@ -36,7 +37,8 @@ class TrainingSettings:
     """
 
     max_epochs: int = 10
-    learning_rate: float = 6.0
+    learning_rate: float = 2.0
+    row_rate: float = 0.1
     batch_rows: int = 32
     margin: float = 0.8
     min_epochs: int = 3
@@ -59,6 +61,34 @@ class TrainedDelta:
     learned: Tensor
     epochs: Tensor
     losses: tuple[float, ...]
+
+
+class SharedRows:
+    """A delta whose rows are the sum of a part that all rows of a subject share and a part of their own.
+
+    What is learned at the slots of one wording then holds for those that another wording hits.
+    """
+
+    def __init__(self, owners: Tensor, num_owners: int, dim: int, settings: TrainingSettings) -> None:
+        self.owners, self.settings = owners, settings
+        self.shared, self.own = torch.zeros(num_owners, dim), torch.zeros(len(owners), dim)
+        self.adam_shared, self.adam_own = RowAdam(self.shared, settings), RowAdam(self.own, settings)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Values of some rows, fp32 [rows, dim], as a leaf that collects a gradient."""
+        return (self.shared[self.owners[rows]] + self.own[rows]).requires_grad_(True)  # noqa: FBT003
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move the rows that were read by their gradient [rows, dim]."""
+        owners, position = self.owners[rows].unique(return_inverse=True)
+        summed = torch.zeros(len(owners), gradient.shape[1]).index_add_(0, position, gradient)
+        self.adam_shared.step(owners, summed, rate)
+        self.adam_own.step(rows, gradient, rate * self.settings.row_rate)
+
+    def delta(self) -> Tensor:
+        """All rows, fp32 [rows, dim]."""
+        return self.shared[self.owners] + self.own
 
 
 class RowAdam:
@@ -92,7 +122,7 @@ def train_delta(
     lessons: Sequence[Lesson],
     blocks: FrozenBlocks,
     *,
-    num_rows: int,
+    owners: Tensor,
     num_facts: int,
     dim: int,
     settings: TrainingSettings,
@@ -104,7 +134,7 @@ def train_delta(
     Args:
         lessons: what is taught; every fact with at least one lesson can be learned.
         blocks: the frozen blocks above the memory layer.
-        num_rows: rows of the delta.
+        owners: int64 [rows], the subject of each row of the delta.
         num_facts: facts in the batch, those without a lesson included.
         dim: width of the delta's rows.
         settings: learning rate, budget, margin.
@@ -114,8 +144,7 @@ def train_delta(
     Returns:
         The delta and which facts were learned.
     """
-    delta = torch.zeros(num_rows, dim)
-    optimizer = RowAdam(delta, settings)
+    rows = SharedRows(owners, int(owners.max()) + 1 if len(owners) else 0, dim, settings)
     generator = torch.Generator().manual_seed(seed)
     taught = torch.zeros(num_facts, dtype=torch.bool)
     taught[[lesson.fact for lesson in lessons]] = True
@@ -129,7 +158,7 @@ def train_delta(
             rate = settings.learning_rate * (1 - epoch / settings.max_epochs)
             worst, total = torch.zeros(num_facts), 0.0
             for batch in _batches(active, settings.batch_rows, generator):
-                tokens = _step(batch, blocks, delta, optimizer, rate)
+                tokens = _step(batch, blocks, rows, rate)
                 for lesson, loss in zip(batch, tokens, strict=True):
                     worst[lesson.fact] = max(float(worst[lesson.fact]), float(loss.max()))
                     total += float(loss.mean())
@@ -144,7 +173,7 @@ def train_delta(
             task.describe(
                 f"Training: {int(learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}"
             )
-    return TrainedDelta(delta, learned, epochs, tuple(losses))
+    return TrainedDelta(rows.delta(), learned, epochs, tuple(losses))
 
 
 def _batches(lessons: Sequence[Lesson], size: int, generator: torch.Generator) -> list[list[Lesson]]:
@@ -158,9 +187,7 @@ def _batches(lessons: Sequence[Lesson], size: int, generator: torch.Generator) -
     return [[lessons[index] for index in batches[number]] for number in shuffled]
 
 
-def _step(
-    batch: Sequence[Lesson], blocks: FrozenBlocks, delta: Tensor, optimizer: RowAdam, rate: float
-) -> list[Tensor]:
+def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedRows, rate: float) -> list[Tensor]:
     """One forward, backward and update; returns each lesson's loss per answer token, before the update."""
     longest = round_up(max(len(lesson.hidden) for lesson in batch), 4)
     hidden = torch.stack([_padded(lesson.hidden, longest, 0) for lesson in batch])
@@ -169,18 +196,18 @@ def _step(
     touched, local = looked_up.unique(return_inverse=True)
     if touched[0] == -1:
         touched, local = touched[1:], local - 1
-    values = delta[touched].requires_grad_(True)  # noqa: FBT003 (torch's own signature)
+    values = rows.read(touched)
     written = slot_bag(values, local, weights).view(len(batch), longest, -1)
     out = blocks.forward(hidden + written.to(hidden.dtype), [lesson.prefix for lesson in batch])
     counts = [len(lesson.answer) for lesson in batch]
-    rows = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts))
+    lines = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts))
     places = torch.cat([lesson.answer_start + torch.arange(len(lesson.answer)) for lesson in batch])
     answers = torch.cat([lesson.answer for lesson in batch])
-    read = out[rows, places]
+    read = out[lines, places]
     read = torch.cat([read, read.new_zeros(round_up(len(read), 32) - len(read), read.shape[-1])])
     loss = functional.cross_entropy(blocks.logits(read)[: len(answers)], answers, reduction="none")
     (gradient,) = torch.autograd.grad(loss.mean(), values)
-    optimizer.step(touched, gradient, rate)
+    rows.step(touched, gradient, rate)
     return list(loss.detach().split(counts))
 
 
