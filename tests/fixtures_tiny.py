@@ -1,13 +1,13 @@
 """A random Llama and a byte-level tokenizer, made in milliseconds, for tests that need no real model.
 
 Vocabulary and special tokens are laid out like SmolLM2's: <|endoftext|> 0, <|im_start|> 1 (bos), <|im_end|> 2
-(eos and pad). The fixtures hand out factories where a test may want several models.
+(eos and pad). The fixtures hand out factories where a test may want several models. torch is imported where
+it is needed, since every test run loads this module.
 """
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 TINY_VOCABULARY = 320
 TINY_HIDDEN = 48
@@ -22,6 +22,7 @@ _TRAINING_TEXT = [
 
 def build_tiny_llama(seed=0, **fields):
     """A LlamaForCausalLM in fp32 with random weights, large enough that attention and FFNs matter."""
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     defaults = {
@@ -46,6 +47,8 @@ def build_tiny_llama(seed=0, **fields):
 
 def build_tiny_memory_llama(seed=0, llama=None, **memory_fields):
     """A MemoryLlamaForCausalLM on a tiny Llama: 256 slots, 2 heads, k = 4, unless said otherwise."""
+    import torch
+
     from memedit.modeling import from_llama
 
     defaults = {
@@ -63,6 +66,8 @@ def build_tiny_memory_llama(seed=0, llama=None, **memory_fields):
 
 def build_overlay(model, seed=0, num_rows=200, num_owners=5, threshold=0.2, scale=1.0):
     """Random written rows for a model's tables; 1 in num_owners + 1 of them ungated."""
+    import torch
+
     from memedit.modeling import Overlay
 
     generator = torch.Generator().manual_seed(seed)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,18 +13,6 @@ from memedit.cli import cli
 from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, RestsOn
 from memedit.facts import Fact
 from memedit.store import NewEdit, Owner, Patch, Store, TablePatch
-
-_NAME = "fixtures_tiny"
-
-if _NAME not in sys.modules:
-    _spec = importlib.util.spec_from_file_location(_NAME, Path(__file__).parents[2] / f"{_NAME}.py")
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules[_NAME] = _module
-    _spec.loader.exec_module(_module)
-
-from fixtures_tiny import tiny_memory_llama, tiny_tokenizer  # noqa: E402
-
-__all__ = ["tiny_memory_llama", "tiny_tokenizer"]
 
 CREATED = "2026-01-02T03:04:05+00:00"
 
