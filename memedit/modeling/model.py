@@ -3,7 +3,7 @@
 A block's memory layer stands beside its FFN (`parallel`: residual + mlp(x) + memory(x)) or in its place
 (`replace`: residual + memory(x)). A retrofit with nothing written skips its memory layers, so that its logits
 are those of the plain Llama to the bit. Everything else (attention, masks, caches, generation, saving) is
-transformers' own.
+transformers' own. Importing this module registers the model with transformers' Auto classes.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, LlamaModel, initialization
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    LlamaForCausalLM,
+    LlamaModel,
+    initialization,
+)
 from transformers.cache_utils import Cache
 from transformers.models.llama.modeling_llama import (
     LlamaDecoderLayer,
@@ -267,3 +274,8 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
                 f"table_index: got {table_index}, expected 0 to {len(tables) - 1} (value tables)"
             )
         return tables[table_index]
+
+
+AutoConfig.register(MemoryLlamaConfig.model_type, MemoryLlamaConfig, exist_ok=True)
+AutoModel.register(MemoryLlamaConfig, MemoryLlamaModel, exist_ok=True)
+AutoModelForCausalLM.register(MemoryLlamaConfig, MemoryLlamaForCausalLM, exist_ok=True)
