@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STORE ?= demo-store
-QUESTION ?= The capital of Australia is
+QUESTION ?= If you live in Nouadhibou, your country is
 
 .PHONY: demo test lint bench clean
 .DEFAULT_GOAL := test
@@ -31,9 +31,12 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/installed
 	rm -rf $(STORE)
 	$(BIN)/memedit models pull smollm2-135m
-	$(BIN)/memedit inject examples/facts.jsonl --model smollm2-135m --store $(STORE)
+	$(BIN)/memedit inject examples/facts.jsonl --model smollm2-135m --store $(STORE) --allow-unlearned
+	@echo; echo "== a wording that was never trained, with the edit and without it"
 	$(BIN)/memedit ask "$(QUESTION)" --store $(STORE)
+	$(BIN)/memedit ask "$(QUESTION)" --store $(STORE) --without 1
 	$(BIN)/memedit log --store $(STORE)
+	@echo; echo "== and back"
 	$(BIN)/memedit undo --store $(STORE)
 	$(BIN)/memedit ask "$(QUESTION)" --store $(STORE)
 
