@@ -213,9 +213,10 @@ class Editor:
         Args:
             edit: its id; None = the last active one.
         """
-        record = self.store.undo(edit)
-        self._restore()
-        return record
+        try:
+            return self.store.undo(edit)
+        finally:
+            self._restore()
 
     def redo(self, edit: str | None = None) -> EditRecord:
         """Bring an undone edit back.
@@ -223,9 +224,10 @@ class Editor:
         Args:
             edit: its id; None = the one undone last.
         """
-        record = self.store.redo(edit)
-        self._restore()
-        return record
+        try:
+            return self.store.redo(edit)
+        finally:
+            self._restore()
 
     def test(self, *, progress: Progress = NULL_PROGRESS) -> Retention:
         """Test what the model must still know: what the base model knew, and every fact learned since.
@@ -291,16 +293,19 @@ class Editor:
         return Edit(None, committed=False, outcomes=ordered, report=report)
 
     def _commit(self, edit: Edit, trained: Trained, seed: int) -> Edit:
-        record = self.store.commit(
-            NewEdit(
-                facts=tuple(outcome.fact for outcome in trained.outcomes),
-                outcomes=tuple(outcome.to_json() for outcome in trained.outcomes),
-                patch=trained.patch,
-                report=edit.report,
-                seed=seed,
-                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        try:
+            record = self.store.commit(
+                NewEdit(
+                    facts=tuple(outcome.fact for outcome in trained.outcomes),
+                    outcomes=tuple(outcome.to_json() for outcome in trained.outcomes),
+                    patch=trained.patch,
+                    report=edit.report,
+                    seed=seed,
+                    created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                )
             )
-        )
-        self._restore()
+        finally:
+            # Ctrl-C can come right after the commit counts: the model follows the store either way.
+            self._restore()
         report = {**edit.report, "edit": record.id, "patch_bytes": record.patch_bytes}
         return Edit(record.id, committed=True, outcomes=edit.outcomes, report=report)
