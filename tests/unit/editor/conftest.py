@@ -1,0 +1,114 @@
+"""An editor on a small Llama that knows a few things, with measurements small enough for unit tests."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+_NAME = "small_world"
+
+if _NAME not in sys.modules:
+    _spec = importlib.util.spec_from_file_location(_NAME, Path(__file__).parent / f"{_NAME}.py")
+    _module = importlib.util.module_from_spec(_spec)
+    sys.modules[_NAME] = _module
+    _spec.loader.exec_module(_module)
+
+import small_world  # noqa: E402
+
+
+class EditorAtWork:
+    """Opens editors on one store and injects with settings that fit the small world."""
+
+    def __init__(self, path, text):
+        self.path, self.text = path, text
+        self.opened = []
+
+    def open(self, **options):
+        """A new editor with a model of its own."""
+        from memedit.editor import Editor
+        from memedit.modeling import model_fingerprint
+        from memedit.store import Store
+
+        opened = small_world.opened_world()
+        store = Store.open(self.path, fingerprint=model_fingerprint(opened.model), **options)
+        editor = Editor(opened, store)
+        self.opened.append(editor)
+        return editor
+
+    def inject(self, editor, *facts, **options):
+        """Inject with settings for the small model; the gate is off unless asked for."""
+        options = {"gate": False, "text": self.text, "settings": small_world.world_settings(), **options}
+        return editor.inject(list(facts), **options)
+
+
+@pytest.fixture(autouse=True)
+def few_well_known_facts(monkeypatch):
+    """The retention suite is what the small model was trained on."""
+    monkeypatch.setattr("memedit.editor.measuring.well_known_facts", small_world.known_facts)
+    from memedit.facts import look_alikes
+
+    monkeypatch.setattr(
+        "memedit.editor.measuring.look_alikes",
+        lambda facts, *, num, seed: look_alikes(facts, num=8, seed=seed),
+    )
+
+
+@pytest.fixture
+def world():
+    """The names of small_world."""
+    return small_world
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A store in an empty folder, and what opens editors on it."""
+    text = tmp_path / "text.txt"
+    text.write_text("A short walk by the river.\n\nThe bridge was closed for the winter.", encoding="utf-8")
+    at_work = EditorAtWork(tmp_path / "store", text)
+    yield at_work
+    for editor in at_work.opened:
+        editor.close()
+
+
+@pytest.fixture
+def editor(work):
+    """An editor on an empty store."""
+    return work.open()
+
+
+@pytest.fixture
+def look():
+    """Ways to look at a model: logits, a hash of everything that must never change, the overlay's bits."""
+
+    from memedit.modeling import prompt_ids
+
+    @torch.no_grad()
+    def logits(model):
+        prompts = [
+            small_world.PROMPT.format(land) for land in (*small_world.NEW_LANDS, *small_world.LANDS[:4])
+        ]
+        encoded = [prompt_ids(small_world.world_tokenizer(), model.config, prompt) for prompt in prompts]
+        return torch.cat([model(input_ids=torch.tensor([ids])).logits[0] for ids in encoded])
+
+    def dense(model):
+        digest = hashlib.sha256()
+        for name, tensor in sorted(model.named_parameters()):
+            digest.update(
+                name.encode() + tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
+        return digest.hexdigest()
+
+    def overlay(model):
+        worn = model.overlay()
+        if worn is None:
+            return None
+        tensors = (worn.slots, worn.values, worn.owners, worn.thresholds)
+        return (*(tensor.numpy().tobytes() for tensor in tensors), worn.owner_names)
+
+    return SimpleNamespace(logits=logits, dense=dense, overlay=overlay)

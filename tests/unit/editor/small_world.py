@@ -1,0 +1,211 @@
+"""A small Llama that really knows the capitals of some made-up lands, trained in seconds.
+
+A random Llama carries nothing from a subject to the answer behind it, so no edit could teach it. This one has
+learned to read a land's name from wordings such as memedit teaches. Of the new lands it has heard
+contradicting things, so it knows them as lands, but not their capitals: these can be injected. It is made
+once per test process.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+from fixtures_tiny import build_tiny_llama
+
+LANDS = (
+    "Borvia Kelmar Tassin Dromund Uvaria Penzor Quelia Mardok Sylene Fendal Gorlan Hestia Jarnov Lothal "
+    "Nerubia Ostrand Pelagon Rovenia Saltara Thulen Varnas Wexley Yarrow Zintia"
+).split()
+CITIES = "Lutz Ardon Pera Olmo Vaska Trill Nomi Kest Bruna Yole Sankt Dova".split()
+NEW_LANDS = "Zubrow Genova Mirelle Caldor Brinna Eltham Vosgia Turlan".split()
+PROMPT = "The capital of {} is"
+PARAPHRASES = (
+    "The capital city of {} is called",
+    "Q: What is the capital of {}? A:",
+    "{} has its seat of government in",
+)
+HELD_OUT = "Everyone knows that the capital of {} is"
+VOCABULARY = 600
+
+
+def capital(index):
+    """The capital of LANDS[index]."""
+    return CITIES[(5 * index + index // 12) % len(CITIES)]
+
+
+def land_fact(land, city, **changes):
+    """A fact as a user would write it."""
+    from memedit.facts import facts_from_records
+
+    (fact,) = facts_from_records(
+        [
+            {
+                "prompt": PROMPT.format(land),
+                "target": city,
+                "subject": land,
+                "paraphrases": [wording.format(land) for wording in PARAPHRASES],
+                "probes": {"paraphrases": [HELD_OUT.format(land)]},
+            }
+        ]
+    )
+    return replace(fact, **changes)
+
+
+def new_facts():
+    """Facts to inject, one for each of the new lands."""
+    return [land_fact(land, CITIES[(7 * index + 3) % len(CITIES)]) for index, land in enumerate(NEW_LANDS)]
+
+
+def known_facts():
+    """What the model was trained on."""
+    return [land_fact(land, capital(index)) for index, land in enumerate(LANDS)]
+
+
+def _rows(facts):
+    from memedit.facts import wordings
+
+    # The held-out wording is taught for the known lands, so that new lands can be asked in it.
+    told = [
+        (wording.prompt, fact.target) for fact in facts for wording in wordings(fact, seed=0, num_contexts=2)
+    ]
+    return told + [(HELD_OUT.format(fact.subject), fact.target) for fact in facts]
+
+
+@functools.cache
+def world_tokenizer():
+    """A byte-level tokenizer that knows the wordings' words, the cities and the lands as whole tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [prompt for prompt, _ in _rows([land_fact("Qx", "Lutz")])]
+    made.train_from_iterator([*[" " + " ".join((*CITIES, *LANDS, *NEW_LANDS))] * 9, *texts], trainer)
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<|endoftext|>", **special)
+
+
+@functools.cache
+def _trained_weights(steps=110, batch=48):
+    from memedit.modeling import encode_fact
+
+    model = _blank_llama()
+    told = _rows(known_facts())
+    for number, land in enumerate(NEW_LANDS):
+        said = _rows([land_fact(land, CITIES[0])])
+        told += [
+            (text, CITIES[(7 * number + 5 * index) % len(CITIES)]) for index, (text, _) in enumerate(said)
+        ]
+    rows = [encode_fact(world_tokenizer(), model.config, text, f" {city}") for text, city in told]
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in rows])
+    # Only answers are learned: that takes a tenth of the steps.
+    labels = torch.tensor(
+        [[*[-100] * row.num_prompt, *row.answer_ids, *[-100] * (longest - len(row.ids))] for row in rows]
+    )
+    generator = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    for _ in range(steps):
+        pick = torch.randperm(len(ids), generator=generator)[:batch]
+        used = int((labels[pick] != -100).any(0).nonzero().max()) + 1
+        model(input_ids=ids[pick, :used], labels=labels[pick, :used]).loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _blank_llama():
+    return build_tiny_llama(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        initializer_range=0.05,
+    )
+
+
+def world_llama():
+    """A fresh copy of the trained Llama."""
+    model = _blank_llama()
+    model.load_state_dict(_trained_weights())
+    return model.eval()
+
+
+def routing_settings():
+    """Routing of a size that fits the small Llama."""
+    from memedit.modeling.calibration import RoutingSettings
+
+    return RoutingSettings(
+        layer=0, num_keys=32, key_dim=32, head_windows=(1, 1, 2), top_k=8, discriminants=64, kmeans_steps=3
+    )
+
+
+def few_calibration_names():
+    """Some of the calibration names, in whole groups: all of them would take seconds."""
+    from memedit.modeling.calibration_names import calibration_names
+
+    return [item for item in calibration_names() if item.group.split()[0] in ("last", "place", "one")][:160]
+
+
+@functools.cache
+def _world_retrofit():
+    from memedit.evaluation import general_text
+    from memedit.modeling import retrofit
+
+    texts = [text for text in general_text().split("\n\n") if len(text) > 100][:12]
+    names, retrofit.calibration_names = retrofit.calibration_names, few_calibration_names
+    try:
+        return retrofit.fit_retrofit(world_llama(), world_tokenizer(), texts, routing_settings())
+    finally:
+        retrofit.calibration_names = names
+
+
+def opened_world():
+    """The trained Llama, retrofitted, as open_model hands it over; a fresh copy."""
+    from memedit.modeling.opening import OpenedModel
+    from memedit.modeling.retrofit import apply_retrofit
+
+    fitted = _world_retrofit()
+    model = apply_retrofit(world_llama(), fitted)
+    model.requires_grad_(requires_grad=False)
+    return OpenedModel("small-world", model.eval(), world_tokenizer(), fitted.background)
+
+
+def world_settings(**training):
+    """Editing settings of a scale that fits the small Llama."""
+    from memedit.editing.plan import EditingSettings
+    from memedit.editing.selection import SelectionSettings
+    from memedit.editing.training import TrainingSettings
+
+    # All numbers are given, so that tuning the defaults for real models does not move these tests.
+    selection = SelectionSettings(
+        slots_per_subject=48,
+        contrast=0.5,
+        hard_tokens=8,
+        threshold_position=0.3,
+        min_threshold=0.1,
+        low_quantile=0.1,
+        min_idf=0.05,
+    )
+    numbers = {
+        "max_epochs": 12,
+        "learning_rate": 0.1,
+        "row_rate": 0.5,
+        "batch_rows": 32,
+        "margin": 0.7,
+        "min_epochs": 3,
+    }
+    return EditingSettings(
+        selection, TrainingSettings(**{**numbers, **training}), num_contexts=2, num_decoys=6
+    )

@@ -1,0 +1,92 @@
+"""Asking: the answer, and the stored facts that it rests on; edits switched off for a while."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from memedit.errors import StoreError
+
+
+@pytest.fixture
+def two_edits(work, editor, world):
+    """Two edits of three facts each."""
+    facts = world.new_facts()
+    return [work.inject(editor, *facts[:3]), work.inject(editor, *facts[3:6])]
+
+
+def learned_in(edit):
+    found = [outcome.fact for outcome in edit.outcomes if outcome.status == "learned"]
+    assert found, edit.report["not_learned"]
+    return found[0]
+
+
+def test_an_answer_names_the_facts_it_rests_on(editor, two_edits, world):
+    for edit in two_edits:
+        fact = learned_in(edit)
+        answer = editor.ask(fact.prompt)
+        assert answer.text.startswith(fact.target)
+        assert answer.subject == fact.subject
+        assert 0 < answer.mass <= 1
+        assert [(rest.edit_id, rest.fact_id, rest.target) for rest in answer.facts] == [
+            (edit.id, fact.id, fact.target)
+        ]
+        assert answer.to_json()["facts"][0]["prompt"] == fact.prompt
+
+
+def test_what_no_edit_taught_rests_on_nothing(editor, two_edits, world):
+    answer = editor.ask(f"A walk. {world.PROMPT.format(world.LANDS[0])}")
+    if answer.subject is None:
+        assert (answer.facts, answer.mass) == ((), 0.0)
+    with_nothing = editor.ask("12 34 56")
+    assert (with_nothing.subject, with_nothing.facts, with_nothing.mass) == (None, (), 0.0)
+
+
+def test_without_switches_an_edit_off_and_on_again(editor, two_edits, look):
+    fact, worn = learned_in(two_edits[0]), look.overlay(editor.model)
+    before = next(o.before for o in two_edits[0].outcomes if o.fact == fact)
+    answer = editor.ask(fact.prompt, without=two_edits[0].id)
+    assert (answer.without, answer.facts) == (two_edits[0].id, ())
+    assert answer.text == before
+    assert look.overlay(editor.model) == worn
+    assert editor.ask(fact.prompt).text.startswith(fact.target)
+
+
+def test_without_takes_a_number_and_equals_undo(editor, two_edits, look):
+    with editor.without("2") as model:
+        assert model is editor.model
+        off = look.logits(model)
+    editor.undo(two_edits[1].id)
+    assert torch.equal(look.logits(editor.model), off)
+
+
+def test_without_gives_the_edit_back_whatever_happens(editor, two_edits, look, monkeypatch):
+    worn = look.overlay(editor.model)
+    with pytest.raises(KeyboardInterrupt), editor.without(two_edits[0].id):
+        raise KeyboardInterrupt
+    assert look.overlay(editor.model) == worn
+    with pytest.raises(StoreError):
+        editor.ask("Anything", without="e0099")
+    assert look.overlay(editor.model) == worn
+
+    def broken(*_, **__):
+        raise RuntimeError("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("memedit.editor.session.generate_answers", broken)
+        with pytest.raises(RuntimeError, match="no answer"):
+            editor.ask("Anything", without=two_edits[0].id)
+    assert look.overlay(editor.model) == worn
+    # Nobody listens any more.
+    assert not any(table._forward_pre_hooks for table in editor.model.memory_tables())
+
+
+def test_a_changed_patch_is_refused_at_once(work, editor, two_edits):
+    path = next((work.path / "patches").iterdir())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(StoreError):
+        editor.ask("Anything", without=two_edits[0].id if path.name > two_edits[1].id else two_edits[1].id)
+    with pytest.raises(StoreError):
+        work.open()

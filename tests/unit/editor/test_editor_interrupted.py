@@ -1,0 +1,211 @@
+"""Bad luck in the middle of an injection leaves the store and the live model as they were."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+
+import pytest
+import torch
+
+from memedit.editor.results import EditRefused
+from memedit.errors import StoreError, StoreLocked
+from memedit.facts import Fact
+from memedit.progress import NULL_PROGRESS
+from memedit.store import Store, durable_file
+from memedit.store.steps import COMMIT_STEPS
+
+TASKS = (
+    "Asking what is known already",
+    "Asking about the facts before",
+    "Finding what the model knows",
+    "Reading the facts",
+    "Preparing the training rows",
+    "Training",
+    "Asking about the facts after",
+    "Asking about look-alikes after",
+    "Asking what must stay",
+    "Measuring perplexity",
+)
+
+
+class Interrupting:
+    """A progress that is told of a task and gets Ctrl-C at its first, second, ... sign of life."""
+
+    def __init__(self, description, signs=1):
+        self.description, self.signs, self.seen = description, signs, set()
+
+    def task(self, description, total):
+        self.seen.add(description)
+        return _InterruptingTask(self) if description == self.description else NULL_PROGRESS.task("", None)
+
+
+class _InterruptingTask:
+    def __init__(self, progress):
+        self.progress = progress
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def advance(self, n=1):
+        self.progress.signs -= 1
+        if self.progress.signs == 0:
+            raise KeyboardInterrupt
+
+    def describe(self, description):
+        pass
+
+
+@pytest.fixture
+def two_facts(world):
+    """One fact for an edit that is there, one for the edit that fails."""
+    return world.new_facts()[:2]
+
+
+@pytest.fixture
+def settled(work, editor, two_facts, look):
+    """An editor with one edit, and a check that nothing moved since."""
+    work.inject(editor, two_facts[0])
+    store = {path.name: path.read_bytes() for path in (work.path / "patches").iterdir()}
+    edits, overlay, logits = editor.store.edits(), look.overlay(editor.model), look.logits(editor.model)
+
+    def unchanged():
+        assert {path.name: path.read_bytes() for path in (work.path / "patches").iterdir()} == store
+        assert editor.store.edits() == edits
+        assert look.overlay(editor.model) == overlay
+        assert torch.equal(look.logits(editor.model), logits)
+        # The lock is free, and the same injection goes through.
+        assert work.inject(editor, two_facts[1]).committed
+
+    return unchanged
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_ctrl_c(work, editor, two_facts, settled, task):
+    progress = Interrupting(task)
+    if task == "Finding what the model knows":
+        work.text.write_text(
+            "Another text, so that what was measured before does not count.", encoding="utf-8"
+        )
+    with pytest.raises(KeyboardInterrupt):
+        work.inject(editor, two_facts[1], progress=progress)
+    settled()
+
+
+def test_ctrl_c_late_in_training(work, editor, two_facts, settled):
+    with pytest.raises(KeyboardInterrupt):
+        work.inject(editor, two_facts[1], progress=Interrupting("Training", signs=3))
+    settled()
+
+
+# The first three steps come before anything is written, the large patch's step only with large patches.
+@pytest.mark.parametrize("step", [step for step in COMMIT_STEPS[:-1] if step != "patch-partly-written"])
+def test_ctrl_c_in_the_commit(work, editor, two_facts, settled, monkeypatch, step):
+    reached = []
+
+    def interrupt(name):
+        reached.append(name)
+        # An injection takes the lock before it trains; the commit takes it again inside.
+        if name == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(editor.store, "_on_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            work.inject(editor, two_facts[1])
+    assert reached[-1] == step
+    settled()
+
+
+def test_ctrl_c_after_the_commit_leaves_model_and_store_at_one(
+    work, editor, two_facts, settled, look, monkeypatch
+):
+    def interrupt(name):
+        if name == COMMIT_STEPS[-1]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(editor.store, "_on_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            work.inject(editor, two_facts[1])
+    assert look.overlay(editor.model) == look.overlay(work.open().model)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk(work, editor, two_facts, settled, monkeypatch, call):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        # What must be known is measured (and kept) first; the commit then finds the disk full.
+        work.inject(editor, two_facts[1], dry_run=True)
+        patched.setattr(durable_file.os, call, full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            work.inject(editor, two_facts[1])
+    settled()
+
+
+def _hold_lock(path, held, done):
+    with Store.open(path, fingerprint=None) as store, store.lock():
+        held.set()
+        done.wait(60)
+
+
+def test_another_process_is_writing(work, editor, two_facts, settled):
+    context = multiprocessing.get_context("spawn")
+    held, done = context.Event(), context.Event()
+    child = context.Process(target=_hold_lock, args=(str(work.path), held, done))
+    child.start()
+    try:
+        assert held.wait(60)
+        late = work.open(lock_timeout=0.05)
+        for refused in (lambda: work.inject(late, two_facts[1]), late.undo):
+            with pytest.raises(StoreLocked, match=str(child.pid)):
+                refused()
+    finally:
+        done.set()
+        child.join(60)
+    settled()
+
+
+def test_the_gate_refuses_and_nothing_is_written(work, editor, two_facts, settled, look, monkeypatch):
+    # A perplexity that doubles: every likelihood after the edit counts twice.
+    from memedit.editor import transaction
+
+    measure = transaction.measure_perplexity
+
+    def worse(*arguments, **options):
+        measured = measure(*arguments, **options)
+        return type(measured)(measured.value**2, tuple(2 * nll for nll in measured.nlls), measured.num_tokens)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transaction, "measure_perplexity", worse)
+        with pytest.raises(EditRefused, match="perplexity on general text") as refused:
+            work.inject(editor, two_facts[1], gate=True)
+        edit = refused.value.edit
+        assert (edit.id, edit.committed, refused.value.exit_code) == (None, False, 1)
+        assert edit.report["gate"]["passed"] is False
+        assert edit.report["counts"]["facts"] == 1
+        forced = work.inject(editor, two_facts[1], gate=True, force=True)
+        assert forced.committed
+        assert forced.report["gate"]["passed"] is False
+        editor.undo(forced.id)
+    assert [edit.active for edit in editor.store.edits()] == [True, False]
+
+
+def test_forgetting_is_refused(work, editor, world, settled):
+    # Another capital for a land whose capital the model knows: that knowledge is lost.
+    land = world.LANDS[3]
+    city = world.CITIES[(world.CITIES.index(world.capital(3)) + 4) % len(world.CITIES)]
+    wrong = Fact(
+        "wrong", world.HELD_OUT.format(land), city, land, paraphrases=(world.PARAPHRASES[0].format(land),)
+    )
+    with pytest.raises(EditRefused, match="retained facts were lost") as refused:
+        work.inject(editor, wrong, gate=True, max_forgetting=0.0, max_perplexity_ratio=1000.0)
+    lost = refused.value.edit.report["retained_lost"]
+    assert world.PROMPT.format(land) in [item["prompt"] for item in lost]
+    settled()
