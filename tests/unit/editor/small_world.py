@@ -54,8 +54,42 @@ def land_fact(land, city, **changes):
 
 
 def new_facts():
-    """Facts to inject, one for each of the new lands."""
-    return [land_fact(land, CITIES[(7 * index + 3) % len(CITIES)]) for index, land in enumerate(NEW_LANDS)]
+    """Facts to inject, one for each of the new lands; those that one edit alone teaches come first.
+
+    Not every wrong idea of so small a model can be taught away; which depends on rounding, so all are tried.
+    """
+    return list(_facts_by_ease())
+
+
+@functools.cache
+def _facts_by_ease():
+    from memedit.evaluation import generate_answers
+
+    opened = opened_world()
+    tried = []
+    for index, land in enumerate(NEW_LANDS):
+        fact = land_fact(land, CITIES[(7 * index + 3) % len(CITIES)])
+        result = teach(opened, [fact])
+        (answer,) = generate_answers(opened.model, opened.tokenizer, [fact.prompt], max_new_tokens=6)
+        tried.append((answer.text != fact.target, result.trained.losses[-1], index, fact))
+    assert sum(not failed for failed, *_ in tried) >= 3, "this machine's small world cannot be taught"
+    return tuple(fact for *_, fact in sorted(tried, key=lambda item: item[:3]))
+
+
+def teach(opened, facts, **training):
+    """Train facts and put them into the model, without a store; returns the EditResult."""
+    from memedit.editing.plan import plan_edit, train_plan
+    from memedit.modeling import Overlay
+
+    settings = world_settings(**training)
+    opened.model.set_overlay(0, None)
+    plan = plan_edit(opened.model, opened.tokenizer, opened.background, facts, seed=0, settings=settings)
+    chosen = plan.selection
+    blank = torch.zeros(len(chosen.slots), opened.model.config.value_dim)
+    overlay = Overlay(chosen.slots, blank, chosen.owners, chosen.thresholds, plan.rows.subjects)
+    result = train_plan(opened.model, plan, overlay, seed=0, settings=settings)
+    opened.model.set_overlay(0, replace(overlay, values=result.trained.delta))
+    return result
 
 
 def known_facts():

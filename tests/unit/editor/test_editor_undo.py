@@ -22,9 +22,9 @@ def three_edits(work, editor, world):
         id="harbour",
     )
     return [
-        work.inject(editor, *facts[:2]),
-        work.inject(editor, again, facts[2]),
-        work.inject(editor, facts[3]),
+        work.inject(editor, facts[0]),
+        work.inject(editor, again, facts[1]),
+        work.inject(editor, facts[2]),
     ]
 
 
@@ -95,4 +95,4 @@ def test_another_process_edits_are_seen_by_the_next_injection(work, editor, worl
     assert editor.model.overlay() is None
     work.inject(editor, world.new_facts()[1])
     assert look.overlay(editor.model) == look.overlay(work.open().model)
-    assert set(editor.model.overlay().owner_names) == set(world.NEW_LANDS[:2])
+    assert set(editor.model.overlay().owner_names) == {fact.subject for fact in world.new_facts()[:2]}
