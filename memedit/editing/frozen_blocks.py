@@ -161,15 +161,15 @@ class FrozenBlocks:
         batch, time, _ = hidden.shape
         normalised = _rms_norm(hidden, block.attention_norm, self.epsilon)
         together = torch.cat([block.query(normalised), block.key(normalised)], -1)
-        heads = together.view(batch, time, -1, self.head_dim).transpose(1, 2)
+        heads = together.view(batch, time, self.heads + self.kv_heads, self.head_dim).transpose(1, 2)
         cos, sin = rotary
         queries, keys = _rotate(heads, cos, sin).split([self.heads, self.kv_heads], 1)
-        values = block.value(normalised).view(batch, time, -1, self.head_dim).transpose(1, 2)
+        values = block.value(normalised).view(batch, time, self.kv_heads, self.head_dim).transpose(1, 2)
         all_keys, all_values = keys, values
         if past is not None:
             all_keys, all_values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
         attended = self._attend(queries, all_keys, all_values, mask)
-        hidden = hidden + block.output(attended.transpose(1, 2).reshape(batch, time, -1))
+        hidden = hidden + block.output(attended.transpose(1, 2).flatten(2))
         normalised = _rms_norm(hidden, block.ffn_norm, self.epsilon)
         return (
             hidden + block.down(self.activation(block.gate(normalised)) * block.up(normalised)),
@@ -183,8 +183,8 @@ class FrozenBlocks:
         groups = heads // self.kv_heads
         grouped = queries.reshape(batch * self.kv_heads, groups * time, width)
         scores = torch.bmm(grouped, keys.flatten(0, 1).transpose(1, 2)).float() * width**-0.5
-        scores = scores.view(batch, self.kv_heads, groups, time, -1) + mask[:, None, None]
-        weights = scores.softmax(-1).to(values.dtype).view(batch * self.kv_heads, groups * time, -1)
+        scores = scores.view(batch, self.kv_heads, groups, time, keys.shape[2]) + mask[:, None, None]
+        weights = scores.softmax(-1).to(values.dtype).view(grouped.shape[0], grouped.shape[1], keys.shape[2])
         return torch.bmm(weights, values.flatten(0, 1)).view(batch, heads, time, width)
 
 
