@@ -15,6 +15,7 @@ import click
 
 from memedit import __version__
 from memedit.cli.options import stop
+from memedit.cli.process import prepare_process
 from memedit.errors import MemeditError
 
 __all__ = ["cli", "main"]
@@ -110,4 +111,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    prepare_process()
     cli(prog_name="memedit")
