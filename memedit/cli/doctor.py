@@ -9,7 +9,6 @@ version and devices are part of the answer. Exit code 0 when nothing is wrong, e
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import platform
 import shutil
@@ -21,6 +20,8 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+
+from memedit.cli.options import json_option, print_json
 
 __all__ = ["Check", "doctor", "examine"]
 
@@ -65,8 +66,14 @@ def examine(store: Path) -> list[Check]:
 
 
 @click.command(epilog="\b\nExamples:\n  memedit doctor\n  memedit doctor --json")
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".memedit"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: healthy, checks.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path(".memedit"),
+    show_default=True,
+    help="The store to check.",
+)
+@json_option("healthy, checks")
 @click.pass_context
 def doctor(ctx: click.Context, store: Path, as_json: bool) -> None:
     """Check the installation: versions, kernels, cache, disk, models, store.
@@ -76,7 +83,7 @@ def doctor(ctx: click.Context, store: Path, as_json: bool) -> None:
     checks = examine(store)
     healthy = all(check.level != "wrong" for check in checks)
     if as_json:
-        click.echo(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}, indent=2))
+        print_json({"healthy": healthy, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             click.echo(f"{check.level:<5} {check.name:<18} {check.found}")

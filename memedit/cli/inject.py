@@ -151,7 +151,11 @@ def _injected(facts: tuple[Fact, ...], request: _Request) -> tuple[Edit, GateRef
             from memedit.editor import open_editor
             from memedit.errors import GateRefused
         with open_editor(
-            request.store, request.model, background=request.background, progress=progress
+            request.store,
+            request.model,
+            dry_run=request.settings["dry_run"],
+            background=request.background,
+            progress=progress,
         ) as editor:
             try:
                 return editor.inject(facts, progress=progress, **request.settings), None

@@ -56,7 +56,7 @@ class Edit:
     """An edit, committed or not.
 
     Attributes:
-        id: its id in the store; None after a dry run, a refusal, or when there was nothing to teach.
+        id: its id in the store; None after a dry run, a refusal, or when nothing was taught or learned.
         committed: whether it is in the store.
         outcomes: one for each fact of the file.
         report: the object that `memedit inject --json` prints.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -44,6 +45,7 @@ def open_editor(
     model: str | None = None,
     *,
     read_only: bool = False,
+    dry_run: bool = False,
     background: str | os.PathLike[str] | None = None,
     progress: Progress = NULL_PROGRESS,
 ) -> Editor:
@@ -54,6 +56,7 @@ def open_editor(
         model: a named model, a local folder or a hub id; None = the one that the store's edits were made
             with, else smollm2-135m.
         read_only: never write; the store must be there.
+        dry_run: make no store: where there is none, one in a temporary folder stands in until close().
         background: background text for a model that has to be calibrated first.
         progress: told of downloads, calibration, loading.
 
@@ -65,27 +68,42 @@ def open_editor(
     """
     named = model or _recorded_model(Path(store)) or DEFAULT_MODEL
     opened = open_model(named, background=background, progress=progress)
-    return Editor(
-        opened, Store.open(Path(store), fingerprint=model_fingerprint(opened.model), read_only=read_only)
-    )
+    with ExitStack() as closing:
+        folder = Path(store)
+        if dry_run and not _holds_store(folder):
+            folder = Path(closing.enter_context(TemporaryDirectory(prefix="memedit-")))
+        fingerprint = model_fingerprint(opened.model)
+        journal = closing.enter_context(Store.open(folder, fingerprint=fingerprint, read_only=read_only))
+        return Editor(opened, journal, closing)
 
 
 def _recorded_model(store: Path) -> str | None:
     """The model that the newest edit was made with, if the store has any."""
-    if not (store / "journal.sqlite").exists():
+    if not _holds_store(store):
         return None
     with Store.open(store, fingerprint=None, read_only=True) as journal:
         names = [edit.report.get("model") for edit in journal.edits()]
     return str(names[-1]) if names and names[-1] else None
 
 
-class Editor:
-    """A model, its tokenizer and the store of its edits."""
+def _holds_store(folder: Path) -> bool:
+    return (folder / "journal.sqlite").exists()
 
-    def __init__(self, opened: OpenedModel, store: Store) -> None:
+
+class Editor:
+    """A model, its tokenizer and the store of its edits.
+
+    Args:
+        opened: the model.
+        store: its edits.
+        closing: what close() ends beside the store; taken over once everything is in order.
+    """
+
+    def __init__(self, opened: OpenedModel, store: Store, closing: ExitStack | None = None) -> None:
         self._opened = opened
         self.store = store
         self._restore()
+        self._closing = ExitStack() if closing is None else closing.pop_all()
 
     @property
     def model(self) -> MemoryLlamaForCausalLM:
@@ -100,6 +118,7 @@ class Editor:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+        self._closing.close()
 
     def __enter__(self) -> Editor:
         return self
@@ -123,7 +142,7 @@ class Editor:
         settings: EditingSettings | None = None,
         progress: Progress = NULL_PROGRESS,
     ) -> Edit:
-        """Teach facts: train a patch, measure it, and commit it unless the gate refuses.
+        """Teach facts: train a patch, measure it, and commit it if the gate passes it and a fact was learned.
 
         Args:
             facts: a facts file, or facts (or their JSON objects) themselves.
@@ -138,7 +157,8 @@ class Editor:
             progress: told of what takes time.
 
         Returns:
-            The edit, with the outcome of each fact and the report.
+            The edit, with the outcome of each fact and the report; committed is False after a dry run and
+            where no fact was learned.
 
         Raises:
             FactsError: when the facts cannot be used.
@@ -173,7 +193,8 @@ class Editor:
                     edit,
                     remedy="Nothing was written. Teach fewer facts, raise --max-forgetting, or use --force.",
                 )
-            return edit if dry_run else self._commit(edit, trained, seed)
+            is_worth_it = any(outcome.status == "learned" for outcome in trained.outcomes)
+            return self._commit(edit, trained, seed) if is_worth_it and not dry_run else edit
 
     def ask(self, prompt: str, *, without: str | None = None, max_new_tokens: int = 32) -> Answer:
         """Let the model answer, and say on which stored facts the answer rests.

@@ -31,6 +31,7 @@ __all__ = [
     "cache_root",
     "describe_model",
     "is_cached",
+    "lasting_name",
     "model_folder",
     "named_model",
     "pull",
@@ -311,6 +312,19 @@ def resolve_model(model: str | os.PathLike[str], progress: Progress = NULL_PROGR
     from memedit.modeling.hub_models import fetch_from_hub
 
     return _checked_folder(fetch_from_hub(text, progress))
+
+
+def lasting_name(model: str | os.PathLike[str]) -> str:
+    """Return what names the same model from any working folder.
+
+    Args:
+        model: What `resolve_model` accepts.
+    Returns:
+        A local folder as an absolute path; a named model or a hub id as it is.
+    """
+    text = os.fspath(model)
+    folder = Path(text).expanduser()
+    return str(folder.resolve()) if text not in NAMED_MODELS and folder.exists() else text
 
 
 def _checked_folder(folder: Path) -> Path:

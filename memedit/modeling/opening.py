@@ -21,7 +21,7 @@ from memedit.modeling.calibration import RoutingSettings
 from memedit.modeling.fingerprint import weights_digest
 from memedit.modeling.loading import load_memory_llama
 from memedit.modeling.model import MemoryLlamaForCausalLM
-from memedit.modeling.named_models import NAMED_MODELS, cache_root, resolve_model
+from memedit.modeling.named_models import NAMED_MODELS, cache_root, lasting_name, resolve_model
 from memedit.modeling.retrofit import (
     NUM_DOCUMENTS,
     Retrofit,
@@ -40,7 +40,7 @@ class OpenedModel:
     """A model that is ready to be edited.
 
     Attributes:
-        name: what the user named.
+        name: what the user named; a local folder as an absolute path.
         model: the memory-layer Llama, frozen, in evaluation mode.
         tokenizer: its tokenizer.
         background: slot document frequencies; counts of zero when the model came without any.
@@ -68,15 +68,16 @@ def open_model(
         UsageError: when the name or the background file is wrong.
     """
     folder = resolve_model(name, progress)
+    lasting = lasting_name(name)
     quietly_loaded()
     with progress.task("Loading the model", None):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "memory_llama":
             model, statistics = _memory_llama(folder)
-            return _frozen(OpenedModel(name, model, tokenizer, statistics))
+            return _frozen(OpenedModel(lasting, model, tokenizer, statistics))
         llama = _plain_llama(folder)
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress)
-    return _frozen(OpenedModel(name, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
+    return _frozen(OpenedModel(lasting, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
 
 
 def retrofit_folder(

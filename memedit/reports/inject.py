@@ -45,10 +45,10 @@ def print_edit(console: Console, edit: Edit, *, store: Path, dry_run: bool, show
         _print_next(console, edit, edit.id, store)
     elif dry_run:
         console.print("dry run: nothing was written", style="bold yellow")
-    elif gate_refuses(edit.report):
-        console.print("nothing was written: the gate refused the edit", style="bold red")
-    else:
+    elif not edit.report["counts"]["learned"]:
         console.print("nothing was written: no fact was newly learned", style="bold yellow")
+    else:
+        console.print("nothing was written: the gate refused the edit", style="bold red")
 
 
 def print_facts(console: Console, rows: Sequence[FactRow], *, show_all: bool) -> None:

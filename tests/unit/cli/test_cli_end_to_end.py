@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import replace
 
 import pytest
+
+from memedit.editor.reporting import outcome_after
 
 REPORT_KEYS = {
     *("edit", "counts", "metrics", "seconds", "peak_memory_mb", "slots_written", "patch_bytes", "gate"),
@@ -35,11 +39,24 @@ def inject(run, model, facts_file, tmp_path):
     return lambda *more: run("inject", facts_file, *options, *more)
 
 
-def test_inject_ask_undo_redo(run, inject):
+@pytest.fixture
+def learned(monkeypatch):
+    """Call the first fact learned, whatever the random model says: only then is there something to commit."""
+
+    def outcome(fact, before, answered, result, index):
+        found = outcome_after(fact, before, answered, result, index)
+        return replace(found, status="learned", note=None) if index == 0 else found
+
+    monkeypatch.setattr("memedit.editor.transaction.outcome_after", outcome)
+
+
+@pytest.mark.usefixtures("learned")
+def test_inject_ask_undo_redo(run, inject, model):
     result = inject("--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert set(report) == REPORT_KEYS
+    assert report["model"] == str(model)
     assert set(report["counts"]) == COUNTS
     assert set(report["metrics"]) == METRICS
     assert all(set(each) == {"value", "n", "low", "high", "protocol"} for each in report["metrics"].values())
@@ -70,15 +87,46 @@ def test_inject_ask_undo_redo(run, inject):
     assert asked() == active
 
 
-def test_dry_run_leaves_no_edit(run, inject):
+@pytest.mark.usefixtures("learned")
+def test_model_folder_is_recorded_for_any_working_folder(run, inject, model, tmp_path, monkeypatch):
+    report = json.loads(inject("--json", "--model", model.name).stdout)
+    assert report["model"] == str(model)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    asked = run("ask", PROMPT, "--store", tmp_path / ".memedit")
+    assert asked.exit_code == 0, asked.output
+
+
+@pytest.mark.usefixtures("learned")
+def test_dry_run_makes_no_store(run, inject, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     result = inject("--dry-run")
     assert result.exit_code == 0, result.output
     assert "dry run: nothing was written" in result.stdout
     assert json.loads(inject("--dry-run", "--json").stdout)["edit"] is None
-    listed = run("log", "--json")
-    assert listed.exit_code == 2 or json.loads(listed.stdout)["edits"] == []
+    assert not (tmp_path / ".memedit").exists()
+    assert not any((tmp_path / "temporary").iterdir())
 
 
+@pytest.mark.usefixtures("learned")
+def test_dry_run_leaves_no_edit_in_a_store(run, inject, tmp_path):
+    assert inject().exit_code == 0
+    before = json.loads(run("log", "--json").stdout)["edits"]
+    (tmp_path / "facts.jsonl").write_text('{"prompt": "The capital of Land7 is", "target": "Town7"}')
+    assert inject("--dry-run").exit_code == 0
+    assert json.loads(run("log", "--json").stdout)["edits"] == before
+
+
+def test_an_edit_that_taught_nothing_is_not_committed(run, inject, model, facts_file):
+    result = run("inject", facts_file, "--model", model, "--text", "text.txt", "--gate", "off")
+    assert result.exit_code == 1
+    assert "nothing was written: no fact was newly learned" in result.stdout
+    assert "3 fact(s) were not learned" in result.stderr
+    assert json.loads(run("log", "--json").stdout)["edits"] == []
+
+
+@pytest.mark.usefixtures("learned")
 def test_screen(inject):
     result = inject()
     assert result.exit_code == 0, result.output
@@ -87,6 +135,7 @@ def test_screen(inject):
     assert "is in .memedit" in result.stdout
 
 
+@pytest.mark.usefixtures("learned")
 def test_facts_that_are_stored(inject):
     assert inject().exit_code == 0
     result = inject()
@@ -95,6 +144,7 @@ def test_facts_that_are_stored(inject):
     assert "nothing was written: no fact was newly learned" in result.stdout
 
 
+@pytest.mark.usefixtures("learned")
 def test_contradicting_fact_is_refused(inject, facts_file):
     assert inject().exit_code == 0
     facts_file.write_text(facts_file.read_text().replace("Town1", "Lutz"))

@@ -39,6 +39,7 @@ def test_options_reach_the_editor(editor, run, facts_file, tmp_path):
     assert result.exit_code == 0, result.output
     (store, model), options = editor.opened
     assert (str(store), model, str(options["background"])) == ("s", "m", "background.txt")
+    assert options["dry_run"]
     facts, settings = editor.injected
     assert [fact.id for fact in facts] == ["fact-1", "fact-2", "fact-3"]
     settings.pop("progress")
@@ -58,6 +59,7 @@ def test_defaults(editor, run, facts_file):
     assert run("inject", facts_file).exit_code == 0
     (store, model), options = editor.opened
     assert (str(store), model, options["background"]) == (".memedit", None, None)
+    assert not options["dry_run"]
     settings = editor.injected[1]
     settings.pop("progress")
     assert settings == {

@@ -234,7 +234,7 @@ def world_settings(**training):
     )
     numbers = {
         "max_epochs": 12,
-        "learning_rate": 0.1,
+        "learning_rate": 0.6,
         "row_rate": 0.5,
         "batch_rows": 32,
         "margin": 0.7,
