@@ -88,7 +88,7 @@ class SubjectRouting:
 def subject_routing(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> SubjectRouting:
     """Take the routing at each row's subject from states that are already there."""
     return SubjectRouting(
-        torch.tensor([row.owner for row in rows]),
+        torch.tensor([row.owner for row in rows], dtype=torch.int64),
         torch.stack([state.slots[row.subject_last] for row, state in zip(rows, states, strict=True)]),
         torch.stack([state.weights[row.subject_last] for row, state in zip(rows, states, strict=True)]),
     )
@@ -111,4 +111,4 @@ def route_subjects(
             windows = query_windows(normalised, memory.window)[torch.arange(len(batch)), last]
             slots[batch], weights[batch] = memory.route_windows(windows)
             task.advance(len(batch))
-    return SubjectRouting(torch.tensor([row.owner for row in rows]), slots, weights)
+    return SubjectRouting(torch.tensor([row.owner for row in rows], dtype=torch.int64), slots, weights)

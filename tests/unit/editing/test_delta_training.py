@@ -1,0 +1,267 @@
+"""Training a delta: the optimizer, the leaving of learned facts, and the same bits every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from fixtures_tiny import build_tiny_llama
+
+from memedit.editing.frozen_blocks import FrozenBlocks
+from memedit.editing.lessons import Lesson, make_lessons
+from memedit.editing.plan import plan_edit, train_plan
+from memedit.editing.training import RowAdam, SharedRows, TrainingSettings, train_delta
+from memedit.modeling import Overlay
+from memedit.progress import NULL_PROGRESS
+
+SETTINGS = TrainingSettings(
+    max_epochs=40,
+    learning_rate=1.0,
+    row_rate=1.0,
+    batch_rows=4,
+    margin=0.5,
+    min_epochs=2,
+    beta1=0.9,
+    beta2=0.99,
+)
+
+
+def test_row_adam_is_adam_where_every_row_is_touched():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(6, 5, generator=generator)
+    reference = torch.nn.Parameter(values.clone())
+    adam = torch.optim.Adam([reference], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
+    own = RowAdam(values, SETTINGS)
+    for _ in range(20):
+        gradient = torch.randn(6, 5, generator=generator)
+        reference.grad = gradient.clone()
+        adam.step()
+        own.step(torch.arange(6), gradient, 0.1)
+    # torch divides by the corrected second moment's root plus 1e-8; ours by the root alone, plus 1e-8.
+    torch.testing.assert_close(values, reference.data, rtol=1e-4, atol=1e-5)
+
+
+def test_row_adam_counts_steps_for_each_row():
+    generator = torch.Generator().manual_seed(1)
+    values = torch.zeros(4, 3)
+    alone = torch.zeros(1, 3)
+    some, single = RowAdam(values, SETTINGS), RowAdam(alone, SETTINGS)
+    for step in range(10):
+        gradient = torch.randn(2, 3, generator=generator)
+        # Row 2 is read in every other step, and must not move in between.
+        rows = torch.tensor([0, 2]) if step % 2 == 0 else torch.tensor([0, 1])
+        before = values.clone()
+        some.step(rows, gradient, 0.1)
+        still = [row for row in range(4) if row not in rows.tolist()]
+        assert torch.equal(values[still], before[still])
+        if step % 2 == 0:
+            single.step(torch.tensor([0]), gradient[1:], 0.1)
+            assert torch.equal(values[2], alone[0])
+    assert torch.equal(values[3], torch.zeros(3))
+
+
+def test_rows_of_a_subject_share_what_they_learn():
+    rows = SharedRows(torch.tensor([0, 0, 1]), 2, 4, SETTINGS)
+    rows.step(torch.tensor([0]), torch.ones(1, 4), 0.1)
+    delta = rows.delta()
+    # A first step of Adam has the size of the rate; the read row adds its own share.
+    torch.testing.assert_close(delta[0], torch.full((4,), -0.1 - 0.1))
+    torch.testing.assert_close(delta[1], torch.full((4,), -0.1))
+    assert torch.equal(delta[2], torch.zeros(4))
+    assert rows.read(torch.tensor([1, 2])).requires_grad
+
+
+@pytest.fixture
+def model(tiny_memory_llama):
+    """A tiny retrofit with one block above its memory layer."""
+    llama = build_tiny_llama(num_hidden_layers=3)
+    return tiny_memory_llama(llama=llama, memory_empty_base=True).requires_grad_(requires_grad=False)
+
+
+@pytest.fixture
+def lessons(model):
+    """Two facts of two rows, asked right at the gate, which even a random model can learn."""
+    blocks = FrozenBlocks(model, 2)
+    generator = torch.Generator().manual_seed(2)
+    made = []
+    for fact, answer in ((0, [40, 90]), (0, [40, 90]), (1, [50, 60, 90]), (1, [50, 60, 90])):
+        hidden = torch.randn(1, 9, model.config.hidden_size, generator=generator)
+        length = 3 + len(made)
+        (prefix,) = blocks.prefix_keys(hidden[:, :length], [length])
+        rows = torch.full((len(answer), 4), -1)
+        rows[:, :2] = torch.tensor([2 * fact, 2 * fact + 1])
+        # Every answer token's place looks up rows of its own.
+        rows[:, 2] = 4 + 4 * fact + torch.arange(len(answer))
+        weights = torch.tensor([0.3, 0.3, 0.4, 0.0]).expand(len(answer), -1)
+        tail = torch.randn(len(answer), model.config.hidden_size, generator=generator)
+        made.append(Lesson(fact, prefix, tail, rows, weights, torch.tensor(answer), 0))
+    return blocks, made
+
+
+OWNERS = torch.tensor([0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, **settings):
+    blocks, taught = lessons
+    return train_delta(
+        taught,
+        blocks,
+        owners=OWNERS,
+        num_facts=num_facts,
+        dim=blocks.head.weight.shape[1],
+        settings=replace(SETTINGS, **settings),
+        seed=seed,
+        progress=progress,
+    )
+
+
+@torch.no_grad()
+def chance(blocks, lesson, delta):
+    """Probability of each answer token with the delta."""
+    added = (delta[lesson.rows.clamp(min=0)] * (lesson.weights * (lesson.rows >= 0))[..., None]).sum(1)
+    out = blocks.logits(blocks.forward((lesson.hidden + added)[None], [lesson.prefix]))[0]
+    return out.softmax(-1)[torch.arange(len(lesson.answer)), lesson.answer]
+
+
+def test_a_tiny_batch_is_learned(lessons):
+    trained = train(lessons)
+    assert trained.learned.tolist() == [True, True]
+    assert trained.losses[-1] < 0.5 * trained.losses[0]
+    assert len(trained.losses) == int(trained.epochs.max()) < SETTINGS.max_epochs
+    blocks, taught = lessons
+    for lesson in taught:
+        # Learned with margin 0.5 at the last reading; one more step came after it.
+        assert float(chance(blocks, lesson, trained.delta).min()) > 0.4
+
+
+def test_training_ends_with_the_budget(lessons):
+    trained = train(lessons, max_epochs=3, margin=0.999999, min_epochs=1)
+    assert trained.learned.tolist() == [False, False]
+    assert trained.epochs.tolist() == [3, 3]
+    assert len(trained.losses) == 3
+
+
+def test_no_fact_leaves_before_its_time(lessons):
+    # Any chance is enough, but not before the fifth pass.
+    trained = train(lessons, margin=1e-30, min_epochs=5)
+    assert trained.epochs.tolist() == [5, 5]
+    assert trained.learned.tolist() == [True, True]
+
+
+def test_a_fact_leaves_when_each_of_its_rows_is_learned(lessons):
+    blocks, taught = lessons
+    # The second row of fact 1 asks for the opposite of the first, with the same look-ups and states.
+    opposite = replace(taught[2], answer=torch.tensor([70, 60, 90]))
+    trained = train((blocks, [*taught[:3], opposite]))
+    assert trained.learned.tolist() == [True, False]
+    assert trained.epochs[1] == SETTINGS.max_epochs
+
+
+def test_a_fact_without_a_lesson_is_not_learned(lessons):
+    trained = train(lessons, num_facts=4)
+    assert trained.learned.tolist() == [True, True, False, False]
+    assert trained.epochs.tolist()[2:] == [0, 0]
+    nothing = train((lessons[0], []), num_facts=2)
+    assert nothing.learned.tolist() == [False, False]
+    assert nothing.losses == ()
+    assert torch.equal(nothing.delta, torch.zeros_like(nothing.delta))
+
+
+def test_the_same_seed_gives_the_same_bits(lessons):
+    first, second, other = (train(lessons, seed=seed, batch_rows=1, max_epochs=4) for seed in (5, 5, 6))
+    assert torch.equal(first.delta, second.delta)
+    assert first.losses == second.losses
+    assert not torch.equal(first.delta, other.delta)
+
+
+def test_only_rows_of_read_subjects_move(lessons):
+    blocks, taught = lessons
+    delta = train((blocks, taught[:2]), max_epochs=2).delta
+    assert torch.equal(delta[OWNERS == 1], torch.zeros(6, delta.shape[1]))
+    assert bool((delta[OWNERS == 0] != 0).any(-1).all())
+
+
+class Counting:
+    """Adds up what one task was told."""
+
+    def __init__(self):
+        self.total, self.done = None, 0
+
+    def task(self, description, total):
+        self.total = total
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def advance(self, n=1):
+        self.done += n
+
+    def describe(self, description):
+        self.described = description
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.999999])
+def test_progress_reaches_its_total(lessons, margin):
+    counting = Counting()
+    trained = train(lessons, progress=counting, margin=margin, max_epochs=8)
+    assert counting.done == counting.total == 4 * 8
+    assert f"{int(trained.learned.sum())} of 2 facts learned" in counting.described
+
+
+def test_a_plan_is_carried_out_in_the_live_model(world):
+    # The trained delta does in use what it did in training.
+    opened = world.opened_world()
+    facts = world.new_facts()[:3]
+    result = world.teach(opened, facts)
+    assert result.num_wordings.tolist() == [9, 9, 9]
+    assert bool((result.num_rows <= result.num_wordings).all())
+    assert result.trained.losses[-1] < 0.5 * result.trained.losses[0]
+    for fact in facts:
+        ids = opened.tokenizer(f"<|im_start|>{fact.prompt} {fact.target}", return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            taught = opened.model(input_ids=ids).logits[0, -2].softmax(-1)[ids[0, -1]]
+            overlay = opened.model.overlay()
+            opened.model.set_overlay(0, None)
+            before = opened.model(input_ids=ids).logits[0, -2].softmax(-1)[ids[0, -1]]
+            opened.model.set_overlay(0, overlay)
+        assert taught > 0.4 > before
+
+
+def test_a_plan_leaves_other_subjects_slots_alone(world):
+    opened = world.opened_world()
+    first, second = world.new_facts()[:2]
+    world.teach(opened, [first])
+    worn = opened.model.overlay()
+    plan = plan_edit(
+        opened.model, opened.tokenizer, opened.background, [second], seed=0, settings=world.world_settings()
+    )
+    assert set(plan.selection.slots.tolist()).isdisjoint(worn.slots.tolist())
+    again = plan_edit(
+        opened.model, opened.tokenizer, opened.background, [first], seed=0, settings=world.world_settings()
+    )
+    assert again.selection.slots.tolist() == worn.slots.tolist()
+
+
+def test_a_plan_without_slots_or_decoys(world):
+    opened = world.opened_world()
+    settings = world.world_settings()
+    settings = replace(settings, num_decoys=0, selection=replace(settings.selection, slots_per_subject=0))
+    facts = world.new_facts()[:2]
+    plan = plan_edit(opened.model, opened.tokenizer, opened.background, facts, seed=0, settings=settings)
+    chosen = plan.selection
+    nothing = Overlay(chosen.slots, torch.zeros(0, 64), chosen.owners, chosen.thresholds)
+    result = train_plan(opened.model, plan, nothing, seed=0, settings=settings)
+    assert result.num_rows.tolist() == [0, 0]
+    assert result.trained.learned.tolist() == [False, False]
+    assert result.trained.delta.shape == (0, 64)
+    assert (
+        make_lessons(
+            plan.rows.rows, plan.states, FrozenBlocks(opened.model, 1), nothing, chosen.slots, heads=3
+        )
+        == []
+    )
