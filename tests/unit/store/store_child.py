@@ -1,5 +1,6 @@
 """What a test of the store runs in another process: `python store_child.py ACTION STORE [ARGUMENT]`."""
 
+import importlib
 import json
 import os
 import resource
@@ -73,6 +74,8 @@ def commit_with_file_limit(path, num_bytes):
 
 def use_unwritable(path, _):
     if os.geteuid() == 0:
+        # Python 3.13's pathlib imports it late, and the interpreter may lie where only root can read.
+        importlib.import_module("urllib.request")
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
