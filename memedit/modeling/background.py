@@ -82,25 +82,27 @@ def read_background(path: str | Path) -> list[str]:
     if path.suffix != ".jsonl":
         texts = [passage.strip() for passage in re.split(r"\n\s*\n", content)]
     else:
-        texts = [
-            _text_of(line, path, number)
-            for number, line in enumerate(content.splitlines(), 1)
-            if line.strip()
-        ]
-    texts = [text for text in texts if text]
+        # Not splitlines(): JSON strings may hold U+2028 and other characters that it takes for line ends.
+        lines = enumerate(content.split("\n"), 1)
+        texts = [_text_of(line, path, number) for number, line in lines if line.strip()]
+    texts = [text for text in texts if text.strip()]
     if not texts:
         raise UsageError(f"--background {path}: no text in it", remedy="Give some 50 pages of general text.")
     return texts
 
 
 def _text_of(line: str, path: Path, number: int) -> str:
+    wrong = UsageError(
+        f"{path}:{number}: expected a JSON object with a text field",
+        remedy='Write {"text": "..."} a line.',
+    )
     try:
-        return str(json.loads(line)["text"])
+        text = json.loads(line)["text"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path}:{number}: expected a JSON object with a text field",
-            remedy='Write {"text": "..."} a line.',
-        ) from error
+        raise wrong from error
+    if not isinstance(text, str):
+        raise wrong
+    return text
 
 
 def documents(

@@ -10,13 +10,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from memedit.errors import ModelUnavailable
+from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.background import (
     BackgroundStatistics,
     background_states,
@@ -79,12 +81,20 @@ def fit_retrofit(
 
     Returns:
         The retrofit.
+
+    Raises:
+        UsageError: when the texts are too short to count anything in.
     """
     settings = settings or RoutingSettings()
     layer = llama.config.num_hidden_layers // 5 if settings.layer is None else settings.layer
     settings = replace(settings, layer=layer)
     bos = bos_ids(tokenizer, llama.config) if bos_token_id is None else [bos_token_id]
     rows = documents(tokenizer, bos, texts, limit=NUM_DOCUMENTS)
+    if not rows:
+        raise UsageError(
+            f"background: got {len(texts)} texts, each of fewer than some 16 tokens, expected general prose",
+            remedy="Give some 50 pages of general text.",
+        )
     states = background_states(llama, layer, rows, progress)
     names = calibration_names()
     told = calibration_sentences(names, opening_sentences(texts), seed=settings.seed)
@@ -175,11 +185,21 @@ def load_retrofit(path: str | Path) -> Retrofit:
             f"{path}: not a readable retrofit ({error})",
             remedy="Delete it; it is calibrated anew on next use.",
         ) from error
-    if about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ModelUnavailable(
-            f"{path}: format {about.get('format')!r}, expected {FORMAT!r}",
+            f"{path}: not a retrofit of format {FORMAT!r}",
             remedy="Delete it; it is calibrated anew on next use.",
         )
+    try:
+        return _assembled(about, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelUnavailable(
+            f"{path}: an incomplete retrofit ({error!r})",
+            remedy="Delete it; it is calibrated anew on next use.",
+        ) from error
+
+
+def _assembled(about: dict[str, Any], tensors: dict[str, Tensor]) -> Retrofit:
     fields = about["settings"]
     settings = RoutingSettings(**{**fields, "head_windows": tuple(fields["head_windows"])})
     width = tensors["query_weight.0"].shape[1] // settings.head_windows[0] * max(settings.head_windows)
