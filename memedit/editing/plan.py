@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import make_lessons
 from memedit.editing.row_states import RowState, memory_block, route_subjects, row_states, subject_routing
@@ -148,6 +149,7 @@ def train_plan(
         The delta, one row for each slot of the plan, and what became of each fact.
     """
     layer, memory = memory_block(model)
+    release_freed_memory()
     blocks = FrozenBlocks(model, layer + 1)
     lessons = make_lessons(
         plan.rows.rows, plan.states, blocks, overlay, plan.selection.slots, memory.heads, progress

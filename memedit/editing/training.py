@@ -16,6 +16,7 @@ from memedit_kernels.slot_bag import slot_bag
 from torch import Tensor
 from torch.nn import functional
 
+from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks, round_up
 from memedit.editing.lessons import Lesson
 from memedit.progress import NULL_PROGRESS, Progress
@@ -163,6 +164,7 @@ def train_delta(
                     worst[lesson.fact] = max(float(worst[lesson.fact]), float(loss.max()))
                     total += float(loss.mean())
                 task.advance(len(batch))
+            release_freed_memory()
             losses.append(total / len(active))
             pending = taught & ~learned
             epochs[pending] = epoch + 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from memedit.editing.freed_memory import release_freed_memory
 from memedit.evaluation import (
     Answered,
     Baseline,
@@ -88,9 +89,11 @@ def ask_all(
     progress: Progress,
 ) -> list[Answered]:
     """Answer questions in one call (equal lists make equal batches)."""
-    return answer_questions(
+    answered = answer_questions(
         model, tokenizer, questions, max_new_tokens=max_new_tokens, progress=progress, description=description
     )
+    release_freed_memory()
+    return answered
 
 
 def look_alike_answers(
@@ -145,6 +148,7 @@ def known_before(
         with suppress(ValueError):
             return Baseline.from_json(cached, fingerprint=state, suite=name)
     answered = answer_known(model, tokenizer, suite, max_new_tokens=MAX_NEW_TOKENS, progress=progress)
+    release_freed_memory()
     perplexity = measure_perplexity(model, tokenizer, text, progress=progress)
     baseline = Baseline(state, name, tuple(answered), perplexity)
     store.write_cache(entry, baseline.to_json())
