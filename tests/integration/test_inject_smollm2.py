@@ -1,7 +1,7 @@
 """The whole way of a fact on the real SmolLM2: the example facts through the real command line, then undone.
 
-The injection runs once, in a subprocess, as a user would start it; the tests read its report and use its store.
-Thresholds are the project's targets. Times are asserted loosely, for machines that do other things too.
+The injection runs once, in a subprocess, as a user would start it; the tests read its report and use its
+store. Thresholds are the project's targets. Times are asserted loosely, for machines that do other things.
 """
 
 from __future__ import annotations

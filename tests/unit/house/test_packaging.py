@@ -68,6 +68,11 @@ def test_constraints_pin_every_dependency_exactly():
     assert names - set(pins) == set()
 
 
+def test_shipped_well_known_facts_are_the_examples():
+    shipped = ROOT / "memedit" / "evaluation" / "data" / "well_known.jsonl"
+    assert shipped.read_bytes() == (ROOT / "examples" / "well_known.jsonl").read_bytes()
+
+
 def test_licence_is_apache_2():
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-_SHOW = "import os; from memedit.cli.process import prepare_process; prepare_process(); print(os.environ['OMP_WAIT_POLICY'])"
+_SHOW = (
+    "import os; from memedit.cli.process import prepare_process; prepare_process(); "
+    "print(os.environ['OMP_WAIT_POLICY'])"
+)
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
