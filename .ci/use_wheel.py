@@ -17,7 +17,9 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     for root in ("memedit", "memedit_kernels"):
         package = importlib.import_module(root)
-        assert [Path(place).resolve().parent for place in package.__path__] == [folder], package.__path__
+        # The editable installation may stand behind it: memedit_kernels is a namespace package.
+        first = Path(next(iter(package.__path__)))
+        assert first.resolve().parent == folder, f"{root} comes from {first}"
         for module in pkgutil.walk_packages(package.__path__, f"{root}."):
             importlib.import_module(module.name)
     from memedit.evaluation import general_text, well_known_facts

@@ -1,10 +1,11 @@
 """What a memedit process asks of the system before torch is imported: memory given back, cores shared.
 
 What: `prepare_process`, called once by the command line; a library must not change its host's settings.
-Why: training allocates and frees blocks of many sizes; glibc keeps them, and a process of 1.1 GB grew to 1.9 GB.
-OpenMP's threads spin while they wait; with one other busy process on two cores that made training six times slower.
-oneDNN keeps a compiled kernel for each of a thousand shapes; answers come in many shapes.
-How: glibc's `mallopt` through ctypes (nothing happens elsewhere), and environment variables unless the user set them.
+Why: training allocates and frees blocks of many sizes; glibc keeps them, and a process of 1.1 GB grew to
+1.9 GB. OpenMP's threads spin while they wait; with one other busy process on two cores that made training six
+times slower. oneDNN keeps a compiled kernel for each of a thousand shapes; answers come in many shapes.
+How: glibc's `mallopt` through ctypes (nothing happens elsewhere), and environment variables unless the user
+set them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ENVIRONMENT = {
 
 
 def prepare_process() -> None:
-    """Let big blocks go back to the system at once, keep few compiled kernels, and let waiting threads sleep."""
+    """Let big blocks go back to the system at once, keep few compiled kernels, let waiting threads sleep."""
     for name, setting in _ENVIRONMENT.items():
         os.environ.setdefault(name, setting)
     if not sys.platform.startswith("linux"):

@@ -1,7 +1,7 @@
 """Giving freed memory back to the system between the phases of an edit.
 
-Generation, perplexity and training each allocate and free hundreds of megabytes in blocks of many sizes; glibc keeps
-what is freed, and what one phase left in pieces the next cannot use.
+Generation, perplexity and training each allocate and free hundreds of megabytes in blocks of many sizes;
+glibc keeps what is freed, and what one phase left in pieces the next cannot use.
 """
 
 import ctypes
