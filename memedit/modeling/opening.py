@@ -8,11 +8,15 @@ on background text that the user gives or that the model writes itself.
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from memedit.errors import ModelUnavailable, UsageError
@@ -71,8 +75,8 @@ def open_model(
     lasting = lasting_name(name)
     quietly_loaded()
     with progress.task("Loading the model", None):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "memory_llama":
+        is_retrofit, tokenizer = _has_memory(folder), _tokenizer(folder)
+        if is_retrofit:
             model, statistics = _memory_llama(folder)
             return _frozen(OpenedModel(lasting, model, tokenizer, statistics))
         llama = _plain_llama(folder)
@@ -108,9 +112,9 @@ def retrofit_folder(
         raise UsageError(f"{target} holds a model already", remedy="Name another folder, or remove it.")
     folder = resolve_model(name, progress)
     quietly_loaded()
-    if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "memory_llama":
+    if _has_memory(folder):
         raise UsageError(f"{name} has memory layers already", remedy="Use it as --model as it is.")
-    llama, tokenizer = _plain_llama(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    llama, tokenizer = _plain_llama(folder), _tokenizer(folder)
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress, settings)
     apply_retrofit(llama, retrofit).save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -130,23 +134,60 @@ def _frozen(opened: OpenedModel) -> OpenedModel:
     return opened
 
 
+@contextmanager
+def _readable(folder: Path, what: str) -> Iterator[None]:
+    """Turn what the libraries say of damaged files into one clear message."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelUnavailable(
+            f"{folder} holds no usable {what}: {said[0]}",
+            remedy="Write the folder anew with save_pretrained(), or fetch it again.",
+        ) from error
+
+
+def _has_memory(folder: Path) -> bool:
+    """Whether the folder holds a memory-layer Llama; anything but a Llama is refused."""
+    with _readable(folder, "config.json"):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type not in ("llama", "memory_llama"):
+        raise ModelUnavailable(
+            f"{folder}: its config.json names a model of type {model_type!r}; memedit edits Llama models",
+            remedy="Choose a LlamaForCausalLM, for instance smollm2-135m.",
+        )
+    return bool(model_type == "memory_llama")
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    with _readable(folder, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer
+
+
 def _memory_llama(folder: Path) -> tuple[MemoryLlamaForCausalLM, BackgroundStatistics]:
-    model = load_memory_llama(folder)
+    with _readable(folder, "weights"):
+        model = load_memory_llama(folder)
     if (folder / RETROFIT_FILE).is_file():
         return model, load_retrofit(folder / RETROFIT_FILE).background
     return model, BackgroundStatistics.empty(model.config.num_slots)
 
 
 def _plain_llama(folder: Path) -> LlamaForCausalLM:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if config.model_type != "llama":
-        raise ModelUnavailable(
-            f"{folder} holds a model of type {config.model_type!r}; memedit edits Llama models",
-            remedy="Choose a LlamaForCausalLM, for instance smollm2-135m.",
+    with _readable(folder, "weights"):
+        loaded: Any = LlamaForCausalLM.from_pretrained(
+            folder, dtype="auto", local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    llama: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
-        folder, dtype="auto", local_files_only=True, use_safetensors=True
-    ).eval()
+    llama, found = loaded
+    if found["missing_keys"]:
+        # transformers fills them with random numbers.
+        missing = ", ".join(sorted(found["missing_keys"])[:5])
+        raise ModelUnavailable(
+            f"{folder} lacks weights: {missing}", remedy="Write the folder anew, or fetch it again."
+        )
+    assert isinstance(llama, LlamaForCausalLM)
+    llama.eval()
     return llama
 
 
