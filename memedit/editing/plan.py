@@ -39,7 +39,7 @@ class EditingSettings:
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_contexts: int = 3
-    num_decoys: int = 6
+    num_decoys: int = 10
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ class SelectionSettings:
     """
 
     slots_per_subject: int = 64
-    contrast: float = 2.0
+    contrast: float = 1.0
     hard_tokens: int = 8
-    threshold_position: float = 0.4
+    threshold_position: float = 0.45
     min_threshold: float = 0.25
     low_quantile: float = 0.1
     min_idf: float = 0.05
