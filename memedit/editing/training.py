@@ -37,7 +37,7 @@ class TrainingSettings:
         beta2: decay of Adam's second moment.
     """
 
-    max_epochs: int = 10
+    max_epochs: int = 14
     learning_rate: float = 2.0
     row_rate: float = 0.1
     batch_rows: int = 32
