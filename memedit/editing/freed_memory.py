@@ -5,13 +5,11 @@ glibc keeps what is freed, and what one phase left in pieces the next cannot use
 """
 
 import ctypes
-import gc
 import sys
 
 
 def release_freed_memory() -> None:
-    """Collect garbage and hand free heap pages back (glibc only; elsewhere just the former)."""
-    gc.collect()
+    """Hand free heap pages back to the system (glibc; elsewhere nothing happens)."""
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

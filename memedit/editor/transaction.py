@@ -74,12 +74,12 @@ class Trained:
 
 
 def already_stored(facts: Sequence[Fact], store: Store) -> dict[str, FactOutcome]:
-    """Find facts that an active edit taught already.
+    """Find facts that an active edit taught already; one that it failed to teach may be tried again.
 
     Raises:
         FactsError: when a fact contradicts a stored one.
     """
-    held = {stored.fact.id: stored for stored in store.facts()}
+    held = {item.fact.id: item for item in store.facts() if item.outcome.get("status") == "learned"}
     conflicts = find_conflicts(facts, [stored.fact for stored in held.values()])
     clashes = [conflict for conflict in conflicts if conflict.kind != "stored"]
     if clashes:
