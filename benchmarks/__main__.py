@@ -2,9 +2,8 @@
 
 Command:   python -m benchmarks [--facts FILE] [--runs N] [--json]   (make bench)
 Time:      about 2 minutes a run on two cores, once the model is cached.
-Result:    seconds (median, lowest, highest over the runs) of each command, each in its own process, and the largest
-           peak memory of any of them.
-           Every run injects into a fresh store.
+Result:    seconds (median, lowest, highest over the runs) of each command, each in its own process, and the
+           largest peak memory of any of them. Every run injects into a fresh store.
 """
 
 from __future__ import annotations
