@@ -83,7 +83,7 @@ def test_show_has_the_text_before_and_after(injected):
     facts = json.loads(shown.stdout)["facts"]
     assert len(facts) == 60
     for fact in facts:
-        assert fact["before"] != fact["after"]
+        assert fact["outcome"]["before"] != fact["outcome"]["after"]
 
 
 def test_undo_restores_the_logits_to_the_bit_and_redo_the_edit(injected, smollm2_folder):
