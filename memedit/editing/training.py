@@ -21,6 +21,9 @@ from memedit.editing.frozen_blocks import FrozenBlocks, round_up
 from memedit.editing.lessons import Lesson
 from memedit.progress import NULL_PROGRESS, Progress
 
+_SMALL_BATCH = 8
+_STEPS_PER_PASS = 20
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -30,7 +33,7 @@ class TrainingSettings:
         max_epochs: passes over the facts that have not been learned.
         learning_rate: of Adam for what all rows of a subject share, in units of the residual stream.
         row_rate: of what a row has for itself, as a share of learning_rate.
-        batch_rows: rows per step.
+        batch_rows: rows per step, at most; fewer where that would leave few steps a pass.
         margin: a fact leaves when every answer token of every row has at least this probability.
         min_epochs: passes before a fact may leave.
         beta1: decay of Adam's first moment.
@@ -150,6 +153,10 @@ def train_delta(
     taught = torch.zeros(num_facts, dtype=torch.bool)
     taught[[lesson.fact for lesson in lessons]] = True
     learned, epochs = torch.zeros(num_facts, dtype=torch.bool), torch.zeros(num_facts, dtype=torch.int64)
+    # A few facts get small batches, for they need as many steps as many facts do.
+    size = max(
+        min(settings.batch_rows, _SMALL_BATCH), min(settings.batch_rows, len(lessons) // _STEPS_PER_PASS)
+    )
     losses: list[float] = []
     with progress.task("Training", settings.max_epochs * len(lessons)) as task:
         for epoch in range(settings.max_epochs):
@@ -158,7 +165,7 @@ def train_delta(
                 break
             rate = settings.learning_rate * (1 - epoch / settings.max_epochs)
             worst, total = torch.zeros(num_facts), 0.0
-            for batch in _batches(active, settings.batch_rows, generator):
+            for batch in _batches(active, size, generator):
                 tokens = _step(batch, blocks, rows, rate)
                 for lesson, loss in zip(batch, tokens, strict=True):
                     worst[lesson.fact] = max(float(worst[lesson.fact]), float(loss.max()))
