@@ -136,11 +136,15 @@ def test_screen(inject):
 
 
 @pytest.mark.usefixtures("learned")
-def test_facts_that_are_stored(inject):
+def test_stored_facts_are_left_alone_and_failed_ones_are_tried_again(inject, facts_file):
     assert inject().exit_code == 0
+    again = inject()
+    assert again.exit_code == 0, again.output
+    assert "1 in the store" in again.stdout
+    facts_file.write_text(facts_file.read_text().splitlines()[0] + "\n")
     result = inject()
     assert result.exit_code == 0, result.output
-    assert "3 in the store" in result.stdout
+    assert "1 in the store" in result.stdout
     assert "nothing was written: no fact was newly learned" in result.stdout
 
 
