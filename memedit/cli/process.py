@@ -1,9 +1,9 @@
 """What a memedit process asks of the system before torch is imported: memory given back, cores shared.
 
 What: `prepare_process`, called once by the command line; a library must not change its host's settings.
-Why: training allocates and frees blocks of many sizes; glibc keeps them, and a process of 1.1 GB grew to
-1.9 GB. OpenMP's threads spin while they wait; with one other busy process on two cores that made training six
-times slower. oneDNN keeps a compiled kernel for each of a thousand shapes; answers come in many shapes.
+Why: training allocates and frees blocks of many sizes, which glibc keeps; OpenMP's threads spin while they
+wait, and slow each other down where another process needs the core; oneDNN keeps a compiled kernel for each
+of a thousand shapes, and answers come in many.
 How: glibc's `mallopt` through ctypes (nothing happens elsewhere), and environment variables unless the user
 set them.
 """
