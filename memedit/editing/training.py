@@ -153,11 +153,8 @@ def train_delta(
     taught = torch.zeros(num_facts, dtype=torch.bool)
     taught[[lesson.fact for lesson in lessons]] = True
     learned, epochs = torch.zeros(num_facts, dtype=torch.bool), torch.zeros(num_facts, dtype=torch.int64)
-    # A few facts get small batches, for they need as many steps as many facts do.
-    size = max(
-        min(settings.batch_rows, _SMALL_BATCH), min(settings.batch_rows, len(lessons) // _STEPS_PER_PASS)
-    )
     losses: list[float] = []
+    size = _batch_size(len(lessons), settings)
     with progress.task("Training", settings.max_epochs * len(lessons)) as task:
         for epoch in range(settings.max_epochs):
             active = [lesson for lesson in lessons if not learned[lesson.fact]]
@@ -183,6 +180,11 @@ def train_delta(
                 f"Training: {int(learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}"
             )
     return TrainedDelta(rows.delta(), learned, epochs, tuple(losses))
+
+
+def _batch_size(num_lessons: int, settings: TrainingSettings) -> int:
+    """Rows per step: few facts get small batches, for they need as many steps as many facts do."""
+    return min(settings.batch_rows, max(_SMALL_BATCH, num_lessons // _STEPS_PER_PASS))
 
 
 def _batches(lessons: Sequence[Lesson], size: int, generator: torch.Generator) -> list[list[Lesson]]:

@@ -186,13 +186,8 @@ class Editor:
             edit = self._edit(given, settled, trained, seed, time.perf_counter() - started)
             if trained is None:
                 return edit
-            decision = trained.measured.gate
-            if gate and not force and not decision.passed:
-                raise EditRefused(
-                    "the gate refused the edit: " + "; ".join(decision.reasons),
-                    edit,
-                    remedy="Nothing was written. Teach fewer facts, raise --max-forgetting, or use --force.",
-                )
+            if gate and not force:
+                _require_passed(trained, edit)
             is_worth_it = any(outcome.status == "learned" for outcome in trained.outcomes)
             return self._commit(edit, trained, seed) if is_worth_it and not dry_run else edit
 
@@ -330,3 +325,14 @@ class Editor:
             self._restore()
         report = {**edit.report, "edit": record.id, "patch_bytes": record.patch_bytes}
         return Edit(record.id, committed=True, outcomes=edit.outcomes, report=report)
+
+
+def _require_passed(trained: Trained, edit: Edit) -> None:
+    """Raise EditRefused when the gate did not let the edit pass."""
+    decision = trained.measured.gate
+    if not decision.passed:
+        raise EditRefused(
+            "the gate refused the edit: " + "; ".join(decision.reasons),
+            edit,
+            remedy="Nothing was written. Teach fewer facts, raise --max-forgetting, or use --force.",
+        )
