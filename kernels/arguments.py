@@ -1,0 +1,56 @@
+"""Checks of arguments that several ops share; each raises ValueError naming the argument, got and expected.
+
+Checks of shape and type run in the public functions, before the dispatcher. Checks of values (slot numbers,
+order) read the data, so they run inside the ops, where torch.compile does not look.
+"""
+
+import torch
+from torch import Tensor
+
+TABLE_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Types of value rows; fp64 is there for gradient checks."""
+
+
+def check_tensor(name: str, tensor: Tensor, dim: int, types: tuple[torch.dtype, ...], expected: str) -> None:
+    """Check type and number of dimensions.
+
+    Args:
+        name: the argument's name.
+        tensor: the argument.
+        dim: its number of dimensions.
+        types: types that it may have.
+        expected: what the message says, such as "int64 [tokens, j]".
+    """
+    if tensor.dim() != dim or tensor.dtype not in types:
+        raise ValueError(f"{name}: got {tensor.dtype} {tuple(tensor.shape)}, expected {expected}")
+
+
+def check_lookups(slots: Tensor, weights: Tensor) -> None:
+    """Check slots int64 [tokens, j] and weights of the same shape, fp32 (fp64 for gradient checks)."""
+    check_tensor("slots", slots, 2, (torch.int64,), "torch.int64 [tokens, j]")
+    if weights.shape != slots.shape or weights.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"weights: got {weights.dtype} {tuple(weights.shape)}, expected torch.float32 {tuple(slots.shape)}"
+        )
+
+
+def check_ascending(name: str, slots: Tensor) -> None:
+    """Check the values of int64 [n]: ascending, each once, from 0 on."""
+    if len(slots) and (bool((slots[1:] <= slots[:-1]).any()) or int(slots[0]) < 0):
+        raise ValueError(f"{name}: got slots out of order, repeated or negative, expected ascending, each once")
+
+
+def check_range(name: str, slots: Tensor, end: int) -> None:
+    """Check that every slot lies in [0, end)."""
+    if slots.numel():
+        low, high = (int(bound) for bound in torch.aminmax(slots))
+        if low < 0 or high >= end:
+            raise ValueError(f"{name}: got numbers in [{low}, {high}], expected 0 to {end - 1}")
+
+
+def check_device(**tensors: Tensor | None) -> None:
+    """Check that all tensors given are on one device."""
+    devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor is not None}
+    if len(set(devices.values())) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"got tensors on different devices ({listed}), expected one device")

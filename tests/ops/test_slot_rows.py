@@ -1,0 +1,69 @@
+"""The filter against a dictionary."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memedit_kernels.slot_rows import slot_rows
+
+
+def looked_up(slots, written):
+    row_of = {slot: row for row, slot in enumerate(written.tolist())}
+    return torch.tensor([row_of.get(slot, -1) for slot in slots.flatten().tolist()]).view(slots.shape)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), num_written=st.integers(0, 40), num_slots=st.integers(1, 60))
+def test_equals_a_dictionary(seed, num_written, num_slots):
+    generator = torch.Generator().manual_seed(seed)
+    written = torch.randint(0, num_slots, (num_written,), generator=generator).unique()
+    slots = torch.randint(0, num_slots, (7, 5), generator=generator)
+    assert torch.equal(slot_rows(slots, written), looked_up(slots, written))
+
+
+@pytest.mark.parametrize("num_written", [1, 37, 63, 576, 1000])
+def test_many_lookups_of_a_large_table(num_written):
+    written = torch.randint(0, 2**40, (num_written,)).unique()
+    slots = torch.randint(0, 2**40, (100, 64))
+    slots[::3, ::5] = written[torch.randint(0, len(written), slots[::3, ::5].shape)]
+    assert torch.equal(slot_rows(slots, written), looked_up(slots, written))
+
+
+def test_the_ends_are_found_and_what_lies_beyond_is_not():
+    written = torch.tensor([0, 5, 2**62])
+    slots = torch.tensor([[0, 5, 2**62], [1, 4, 2**62 + 1], [6, 2**62 - 1, 2**63 - 1]])
+    assert slot_rows(slots, written).tolist() == [[0, 1, 2], [-1, -1, -1], [-1, -1, -1]]
+
+
+def test_strided_input_and_none_at_all():
+    written = torch.arange(0, 100, 2)[::2]
+    slots = torch.arange(60).view(6, 10).T
+    assert torch.equal(slot_rows(slots, written), looked_up(slots, written))
+    assert slot_rows(torch.empty(0, 4, dtype=torch.int64), written).shape == (0, 4)
+    assert (slot_rows(slots, written[:0]) == -1).all()
+
+
+@pytest.mark.parametrize("written", [[3, 1], [1, 1], [-1, 4]])
+def test_refuses_disorder(written):
+    with pytest.raises(ValueError, match="^written: got"):
+        slot_rows(torch.zeros(2, 2, dtype=torch.int64), torch.tensor(written))
+
+
+def test_refuses_types():
+    with pytest.raises(ValueError, match=r"^slots: got torch.int32"):
+        slot_rows(torch.zeros(2, dtype=torch.int32), torch.tensor([1]))
+    with pytest.raises(ValueError, match=r"^written: got torch.float32"):
+        slot_rows(torch.tensor([1]), torch.zeros(2))
+
+
+def test_registered_as_pytorch_expects(unguarded):
+    arguments = (torch.randint(0, 9, (4, 3)), torch.tensor([1, 4, 8]))
+    torch.library.opcheck(torch.ops.memedit.slot_rows.default, arguments)
+
+
+def test_compiles_without_a_break():
+    compiled = torch.compile(slot_rows, fullgraph=True, backend="eager")
+    slots, written = torch.randint(0, 9, (4, 3)), torch.tensor([1, 4, 8])
+    assert torch.equal(compiled(slots, written), looked_up(slots, written))
