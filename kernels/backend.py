@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 CHOICES = ("auto", "reference", "triton")
+_VARIABLE = "MEMEDIT_KERNELS"
 _INSTALL = "pip install 'memedit[triton]' installs it (Linux)"
 
 
@@ -33,7 +34,7 @@ def chosen() -> str:
     Raises:
         ValueError: when it is none of auto, reference, triton.
     """
-    choice = os.environ.get("MEMEDIT_KERNELS", "auto") or "auto"
+    choice = os.environ.get(_VARIABLE) or "auto"
     if choice not in CHOICES:
         raise ValueError(f"MEMEDIT_KERNELS: got {choice!r}, expected one of {', '.join(CHOICES)}")
     return choice
@@ -81,10 +82,11 @@ def register_triton(op: Any, module: str, launcher: str) -> None:
             run = reference
         return run(*args, **kwargs)
 
-    choice = chosen()
+    choice = os.environ.get(_VARIABLE) or "auto"
     if choice != "reference":
         op.register_kernel("cuda")(launch)
-    if choice == "triton":
+    # A choice that is none of the three is an error too, at the first call rather than at import.
+    if choice not in ("auto", "reference"):
         op.register_kernel("cpu")(launch)
 
 

@@ -125,31 +125,22 @@ def _package(package: str, least: tuple[int, int]) -> Check:
 
 
 def _kernels() -> Iterator[Check]:
-    choice = os.environ.get("MEMEDIT_KERNELS", "auto")
-    if choice not in ("auto", "reference", "triton"):
-        yield Check(
-            "kernels",
-            "wrong",
-            f"MEMEDIT_KERNELS={choice!r}",
-            "Set it to auto, reference or triton, or unset it.",
-        )
-        return
     try:
         import torch
+        from memedit_kernels.backend import KernelsUnavailable, chosen, require
     except (ImportError, OSError):
         return
     gpu = torch.cuda.is_available()
-    if choice == "triton" and not gpu:
-        yield Check(
-            "kernels",
-            "wrong",
-            "MEMEDIT_KERNELS=triton, but there is no GPU",
-            "Unset MEMEDIT_KERNELS to use the CPU.",
-        )
-        return
-    device = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
-    backend = "triton" if gpu and choice != "reference" else "reference"
-    yield Check("kernels", "ok", f"{backend} (MEMEDIT_KERNELS={choice}) on {device}")
+    try:
+        backend = require("cuda" if gpu else "cpu")
+    except ValueError as error:
+        yield Check("kernels", "wrong", str(error), "Set it to auto, reference or triton, or unset it.")
+    except KernelsUnavailable as error:
+        found, _, remedy = str(error).partition(": ")
+        yield Check("kernels", "wrong", found, remedy)
+    else:
+        device = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
+        yield Check("kernels", "ok", f"{backend} (MEMEDIT_KERNELS={chosen()}) on {device}")
 
 
 def _cache() -> Iterator[Check]:

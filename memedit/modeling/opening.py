@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from memedit_kernels.backend import KernelsUnavailable, require
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -69,8 +70,10 @@ def open_model(
 
     Raises:
         ModelUnavailable: when the model cannot be had or is no Llama.
-        UsageError: when the name or the background file is wrong.
+        UsageError: when the name or the background file is wrong, or MEMEDIT_KERNELS asks for kernels that
+            cannot run here.
     """
+    _check_kernels()
     folder = resolve_model(name, progress)
     lasting = lasting_name(name)
     quietly_loaded()
@@ -82,6 +85,14 @@ def open_model(
         llama = _plain_llama(folder)
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress)
     return _frozen(OpenedModel(lasting, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
+
+
+def _check_kernels() -> None:
+    """Refuse a choice of kernels that cannot run before minutes are spent on a model."""
+    try:
+        require("cpu")
+    except (KernelsUnavailable, ValueError) as error:
+        raise UsageError(str(error)) from error
 
 
 def retrofit_folder(

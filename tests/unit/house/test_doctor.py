@@ -49,7 +49,8 @@ def test_triton_without_a_gpu_is_wrong(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     healthy, checks = examined()
     assert not healthy
-    assert "no GPU" in checks["kernels"]["found"]
+    assert "on the CPU" in checks["kernels"]["found"]
+    assert "unset it" in checks["kernels"]["remedy"]
 
 
 def test_missing_package_is_wrong(monkeypatch):
