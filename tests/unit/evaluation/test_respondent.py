@@ -1,0 +1,136 @@
+"""Scoring given answers, and respondents that remember."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from memedit.evaluation.generation import Generation
+from memedit.evaluation.respondent import CachedRespondent, ModelRespondent
+from memedit.evaluation.samples import Sample, difference_metric, mean_metric
+from memedit.evaluation.scoring import Scored, score_continuations
+from memedit.modeling.encoding import encode_fact
+
+PAIRS = [("Oslo is the capital of", " Norway"), ("A", " long answer that has many tokens"), ("A", " b")]
+
+
+@pytest.fixture
+def model(tiny_llama):
+    return tiny_llama.eval()
+
+
+def one_by_one(model, tokenizer, prompt, continuation):
+    """The same by hand, a pair at a time."""
+    fact = encode_fact(tokenizer, model.config, prompt, continuation)
+    ids = torch.tensor([fact.ids[:-1]])
+    with torch.no_grad():
+        logs = model(input_ids=ids).logits[0].double().log_softmax(-1)
+    places = range(fact.num_prompt - 1, ids.shape[1] - 1)
+    tokens = [int(ids[0, place + 1]) for place in places]
+    log_prob = sum(float(logs[place, token]) for place, token in zip(places, tokens, strict=True))
+    greedy = sum(int(logs[place].argmax()) == token for place, token in zip(places, tokens, strict=True))
+    return Scored(log_prob, len(tokens), greedy)
+
+
+def test_scores_are_those_of_a_single_row(model, tiny_tokenizer):
+    for batch_tokens in (1, 40, 2048):
+        found = score_continuations(model, tiny_tokenizer, [*PAIRS, PAIRS[0]], batch_tokens=batch_tokens)
+        for (prompt, continuation), scored in zip([*PAIRS, PAIRS[0]], found, strict=True):
+            expected = one_by_one(model, tiny_tokenizer, prompt, continuation)
+            assert scored.log_prob == pytest.approx(expected.log_prob, rel=1e-4, abs=1e-4)
+            assert (scored.num_tokens, scored.num_greedy) == (expected.num_tokens, expected.num_greedy)
+
+
+def test_an_empty_continuation_is_refused(model, tiny_tokenizer):
+    with pytest.raises(ValueError, match="target"):
+        score_continuations(model, tiny_tokenizer, [("A", " ")])
+    assert score_continuations(model, tiny_tokenizer, []) == []
+
+
+class Notebook(dict):
+    """A cache in memory."""
+
+    def read(self, name):
+        return self.get(name)
+
+    def write(self, name, value):
+        self[name] = value
+
+
+class Once:
+    """Answers once; asked again it fails."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def answer(self, prompts, *, max_new_tokens=16, description=""):
+        self.asked += 1
+        return [Generation(f"to {prompt}", (1, 2), 0.5, "eos") for prompt in prompts]
+
+    def score(self, pairs, *, description=""):
+        self.asked += 1
+        return [Scored(-1.0, 2, 1) for _ in pairs]
+
+
+def test_the_cache_answers_the_second_time_and_only_for_the_same_state():
+    who, cache = Once(), Notebook()
+    first = CachedRespondent(lambda: who, cache, "state-a")
+    given = first.answer(["p", "q"]), first.score([("p", " a")])
+    again = CachedRespondent(lambda: who, cache, "state-a")
+    assert (again.answer(["p", "q"]), again.score([("p", " a")])) == given
+    assert who.asked == 2
+    CachedRespondent(lambda: who, cache, "state-b").answer(["p", "q"])
+    again.answer(["q", "p"])
+    again.answer(["p", "q"], max_new_tokens=3)
+    assert who.asked == 5
+
+
+@pytest.mark.parametrize("damage", [None, [], [{"text": "x"}, {"text": "y"}], ["a", "b"], {"text": "x"}])
+def test_a_damaged_entry_is_measured_again(damage):
+    who, cache = Once(), Notebook()
+    asked = CachedRespondent(lambda: who, cache, "state")
+    given = asked.answer(["p", "q"])
+    cache[next(iter(cache))] = damage
+    assert asked.answer(["p", "q"]) == given
+    assert who.asked == 2
+
+
+def test_nothing_asked_makes_no_respondent():
+    def never():
+        raise AssertionError("not needed")
+
+    cached = CachedRespondent(never, Notebook(), "state")
+    assert cached.answer([]) == []
+    assert cached.score([]) == []
+
+
+def test_a_model_answers_through_the_interface(model, tiny_tokenizer):
+    asked = ModelRespondent(model, tiny_tokenizer)
+    assert len(asked.answer(["A b", "C"], max_new_tokens=2)) == 2
+    assert asked.score(PAIRS) == score_continuations(model, tiny_tokenizer, PAIRS)
+
+
+def sample(item, value, cluster=None):
+    return Sample("m", item, cluster or item, "p", ("a",), "t", value)
+
+
+def test_means_count_clusters_not_wordings():
+    alone = mean_metric("m", [sample(str(index), float(index % 2)) for index in range(40)], "how")
+    together = mean_metric("m", [sample(str(i), float(i // 20 % 2), str(i // 20)) for i in range(40)], "how")
+    assert (alone.value, alone.n, together.value, together.n) == (0.5, 40, 0.5, 40)
+    assert together.high - together.low > alone.high - alone.low
+    numbers = mean_metric("m", [sample(str(index), index / 10) for index in range(11)], "how")
+    assert numbers.value == pytest.approx(0.5)
+    assert 0.25 < numbers.low < 0.5 < numbers.high < 0.75
+
+
+def test_differences_are_paired():
+    before = [sample(str(index), float(index % 2)) for index in range(40)]
+    after = [sample(str(index), float(index % 2) - (index < 4)) for index in range(40)]
+    found = difference_metric("m", before, after[::-1], "how")
+    assert found.value == pytest.approx(-0.1)
+    assert -0.22 < found.low < found.high < 0
+    same = difference_metric("m", before, before, "how")
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="same items"):
+        difference_metric("m", before, after[1:], "how")
