@@ -135,6 +135,13 @@ def _probe_union(one: tuple[Probe, ...], other: tuple[Probe, ...]) -> tuple[Prob
     return tuple(dict.fromkeys((*one, *other)))
 
 
+def _earlier_answer(first: Fact, second: Fact) -> str | None:
+    """What the merged fact replaces: nothing that now counts as right."""
+    answers = {wording_key(text) for text in (*first.answers, *second.answers)}
+    given = (first.replaces, second.replaces)
+    return next((text for text in given if text is not None and wording_key(text) not in answers), None)
+
+
 def _merge(first: Fact, second: Fact) -> Fact:
     """The first fact with what the second adds to it."""
     answers = {wording_key(first.target)}
@@ -147,11 +154,13 @@ def _merge(first: Fact, second: Fact) -> Fact:
         relation=first.relation or second.relation,
         source=first.source or second.source,
         time=first.time or second.time,
+        replaces=_earlier_answer(first, second),
         probes=Probes(
             paraphrases=_union(probes.paraphrases, others.paraphrases),
             questions=_union(probes.questions, others.questions),
             locality=_probe_union(probes.locality, others.locality),
             portability=_probe_union(probes.portability, others.portability),
+            multi_hop=tuple(dict.fromkeys((*probes.multi_hop, *others.multi_hop))),
         ),
     )
 

@@ -1,6 +1,6 @@
 """What a fact is: a prompt, the answer that belongs behind it, and the subject that it speaks of.
 
-What: `Fact` with its never-trained `Probes`, both frozen, both plain JSON.
+What: `Fact` with its never-trained `Probes` (`Probe`, `MultiHop`), all frozen, all plain JSON.
 Why: the store keeps facts as JSON, the editor trains on them, the evaluation asks for them; all three need
 one shape and one stable id.
 How: `fact_id` hashes prompt, target and subject, so the same fact has the same id in every file and on
@@ -17,9 +17,22 @@ from typing import Any
 
 from memedit.errors import FactsError
 
-__all__ = ["ID_LENGTH", "Fact", "Probe", "Probes", "fact_id"]
+__all__ = [
+    "ID_LENGTH",
+    "LOCALITY_KINDS",
+    "PORTABILITY_KINDS",
+    "Fact",
+    "MultiHop",
+    "Probe",
+    "Probes",
+    "fact_id",
+]
 
 ID_LENGTH = 12
+# Source: CounterFact (Meng et al. 2022, section 3.3) has neighborhood prompts; KnowEdit (Zhang et al. 2024,
+# section 4) has the others.
+LOCALITY_KINDS = ("neighborhood", "relation_specificity", "forgetfulness")
+PORTABILITY_KINDS = ("reasoning", "subject_aliasing", "logical_generalization")
 
 
 def fact_id(prompt: str, target: str, subject: str) -> str:
@@ -44,21 +57,65 @@ class Probe:
     Args:
         prompt: The text that the model is asked to continue.
         target: The right answer, or None where only a change of the answer matters (locality).
+        aliases: Other answers that count as right; only with a target.
+        kind: Which kind of locality (`LOCALITY_KINDS`) or portability (`PORTABILITY_KINDS`) it asks about;
+            None where that is not known.
     """
 
     prompt: str
     target: str | None = None
+    aliases: tuple[str, ...] = ()
+    kind: str | None = None
 
-    def to_json(self) -> dict[str, str] | str:
-        """The probe as it stands in a facts file: a string, or an object when it has a target."""
-        return self.prompt if self.target is None else {"prompt": self.prompt, "target": self.target}
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Everything that counts as right: the target, then its aliases; empty without a target."""
+        return () if self.target is None else (self.target, *self.aliases)
+
+    def to_json(self) -> dict[str, Any] | str:
+        """The probe as it stands in a facts file: a string, or an object when it is more than a prompt."""
+        content = {"target": self.target, "aliases": list(self.aliases), "kind": self.kind}
+        more = {name: value for name, value in content.items() if value not in (None, [])}
+        return {"prompt": self.prompt, **more} if more else self.prompt
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | str) -> Probe:
         """The probe that `to_json` wrote."""
         if isinstance(value, str):
             return cls(value)
-        return cls(value["prompt"], value.get("target"))
+        return cls(value["prompt"], value.get("target"), tuple(value.get("aliases", ())), value.get("kind"))
+
+
+@dataclass(frozen=True)
+class MultiHop:
+    """A question whose answer follows from this fact and others, in several phrasings.
+
+    It counts as answered when the answer to any phrasing is right (MQuAKE, Zhong et al. 2023, section 4).
+
+    Args:
+        prompts: The phrasings of one question.
+        target: The right answer once the fact is known.
+        aliases: Other answers that count as right.
+    """
+
+    prompts: tuple[str, ...]
+    target: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Everything that counts as right: the target, then its aliases."""
+        return (self.target, *self.aliases)
+
+    def to_json(self) -> dict[str, Any]:
+        """The question as it stands in a facts file."""
+        content = {"prompts": list(self.prompts), "target": self.target}
+        return {**content, "aliases": list(self.aliases)} if self.aliases else content
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MultiHop:
+        """The question that `to_json` wrote."""
+        return cls(tuple(value["prompts"]), value["target"], tuple(value.get("aliases", ())))
 
 
 @dataclass(frozen=True)
@@ -70,18 +127,21 @@ class Probes:
         questions: Questions whose answer is the target.
         locality: Prompts about something else, whose answer must not change.
         portability: Prompts whose answer follows from the fact.
+        multi_hop: Questions whose answer follows from the fact and others, in several phrasings each.
     """
 
     paraphrases: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
     locality: tuple[Probe, ...] = ()
     portability: tuple[Probe, ...] = ()
+    multi_hop: tuple[MultiHop, ...] = ()
 
     @property
     def prompts(self) -> tuple[str, ...]:
         """Every text that must not be trained."""
         others = tuple(probe.prompt for probe in (*self.locality, *self.portability))
-        return (*self.paraphrases, *self.questions, *others)
+        hops = tuple(prompt for question in self.multi_hop for prompt in question.prompts)
+        return (*self.paraphrases, *self.questions, *others, *hops)
 
     def to_json(self) -> dict[str, Any]:
         """The probes as they stand in a facts file, without empty lists."""
@@ -90,6 +150,7 @@ class Probes:
             "questions": list(self.questions),
             "locality": [probe.to_json() for probe in self.locality],
             "portability": [probe.to_json() for probe in self.portability],
+            "multi_hop": [question.to_json() for question in self.multi_hop],
         }
         return {name: values for name, values in content.items() if values}
 
@@ -101,6 +162,7 @@ class Probes:
             questions=tuple(value.get("questions", ())),
             locality=tuple(Probe.from_json(probe) for probe in value.get("locality", ())),
             portability=tuple(Probe.from_json(probe) for probe in value.get("portability", ())),
+            multi_hop=tuple(MultiHop.from_json(question) for question in value.get("multi_hop", ())),
         )
 
 
@@ -120,6 +182,7 @@ class Fact:
         time: When it was true or written.
         probes: Wordings for evaluation only.
         line: The line of the file that it was read from, counted from 1; no part of its identity.
+        replaces: The answer that held before, whose place the target takes (CounterFact: `target_true`).
     """
 
     id: str
@@ -133,6 +196,7 @@ class Fact:
     time: str | None = None
     probes: Probes = Probes()
     line: int | None = field(default=None, compare=False)
+    replaces: str | None = None
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -152,6 +216,7 @@ class Fact:
             "target": self.target,
             "subject": self.subject,
             "aliases": list(self.aliases),
+            "replaces": self.replaces,
             "paraphrases": list(self.paraphrases),
             "relation": self.relation,
             "source": self.source,
@@ -184,4 +249,5 @@ class Fact:
             source=value.get("source"),
             time=value.get("time"),
             probes=Probes.from_json(value.get("probes", {})),
+            replaces=value.get("replaces"),
         )

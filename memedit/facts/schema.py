@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memedit.errors import FactsError
-from memedit.facts.fact import Fact, Probe, Probes, fact_id
+from memedit.facts.fact import LOCALITY_KINDS, PORTABILITY_KINDS, Fact, MultiHop, Probe, Probes, fact_id
 from memedit.facts.relations import Relation, closest, relations
 from memedit.facts.rendering import fill, mention_span, subject_span, with_article, wording_key
 from memedit.facts.subjects import find_subject
@@ -28,9 +28,10 @@ MAX_ITEMS = 200
 EXAMPLE = '{"prompt": "The capital of Zubrowka is", "target": "Lutz", "subject": "Zubrowka"}'
 
 _KEYS = (
-    "prompt", "target", "subject", "id", "aliases", "paraphrases", "relation", "source", "time", "probes",
+    "prompt", "target", "subject", "id", "aliases", "replaces", "paraphrases", "relation", "source", "time",
+    "probes",
 )  # fmt: skip
-_PROBE_KEYS = ("paraphrases", "questions", "locality", "portability")
+_PROBE_KEYS = ("paraphrases", "questions", "locality", "portability", "multi_hop")
 _MEANT = {
     "object": "target",
     "answer": "target",
@@ -38,6 +39,9 @@ _MEANT = {
     "completion": "target",
     "output": "target",
     "target_new": "target",
+    "target_true": "replaces",
+    "ground_truth": "replaces",
+    "old": "replaces",
     "question": "prompt",
     "text": "prompt",
     "input": "prompt",
@@ -112,7 +116,7 @@ def _text(value: object, key: str, *, one_line: bool = False) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(
         type(value), f"the number {value}" if isinstance(value, int | float) else type(value).__name__
     )
@@ -157,20 +161,50 @@ def _texts(
     return tuple(unique.values())
 
 
-def _probe_list(record: Mapping[str, Any], key: str) -> tuple[Probe, ...]:
+def _answer_aliases(record: Mapping[str, Any], target: str | None, where: str) -> tuple[str, ...]:
+    aliases = _texts(record, "aliases", where, one_line=True)
+    if aliases and target is None:
+        raise FactsError(f"{where}aliases without a target", remedy="Give a target as well.")
+    return tuple(alias for alias in aliases if alias != target)
+
+
+def _probe(item: Mapping[str, Any], name: str, kinds: Sequence[str]) -> Probe:
+    _check_keys(item, ("prompt", "target", "aliases", "kind"), f" in {name}")
+    target, kind = item.get("target"), item.get("kind")
+    if target is not None:
+        target = _text(target, f"{name}.target", one_line=True)
+    if kind is not None and kind not in kinds:
+        raise FactsError(
+            f"{name}.kind is {shown(kind)}", remedy=f"Use one of {', '.join(kinds)}, or leave it out."
+        )
+    prompt = _text(item.get("prompt", ""), f"{name}.prompt")
+    return Probe(prompt, target, _answer_aliases(item, target, f"{name}."), kind)
+
+
+def _probe_list(record: Mapping[str, Any], key: str, kinds: Sequence[str]) -> tuple[Probe, ...]:
     probes = []
     for number, item in enumerate(_items(record, key, "probes.")):
         name = f"probes.{key}[{number}]"
-        if isinstance(item, Mapping):
-            _check_keys(item, ("prompt", "target"), f" in {name}")
-            target = item.get("target")
-            prompt = _text(item.get("prompt", ""), f"{name}.prompt")
-            probes.append(
-                Probe(prompt, None if target is None else _text(target, f"{name}.target", one_line=True))
-            )
-        else:
-            probes.append(Probe(_text(item, name)))
+        probes.append(_probe(item, name, kinds) if isinstance(item, Mapping) else Probe(_text(item, name)))
     return tuple(dict.fromkeys(probes))
+
+
+def _multi_hop(record: Mapping[str, Any]) -> tuple[MultiHop, ...]:
+    questions = []
+    for number, item in enumerate(_items(record, "multi_hop", "probes.")):
+        name = f"probes.multi_hop[{number}]"
+        if not isinstance(item, Mapping):
+            raise FactsError(
+                f"{name} must be an object, got {_kind(item)}",
+                remedy='Write {"prompts": ["...", "..."], "target": "..."}.',
+            )
+        _check_keys(item, ("prompts", "target", "aliases"), f" in {name}")
+        prompts = _texts(item, "prompts", f"{name}.")
+        if not prompts:
+            raise FactsError(f"{name} has no prompts", remedy='Write "prompts": ["...", "..."].')
+        target = _text(item.get("target", ""), f"{name}.target", one_line=True)
+        questions.append(MultiHop(prompts, target, _answer_aliases(item, target, f"{name}.")))
+    return tuple(dict.fromkeys(questions))
 
 
 def _given_probes(value: object) -> Probes:
@@ -185,8 +219,9 @@ def _given_probes(value: object) -> Probes:
     return Probes(
         paraphrases=_texts(value, "paraphrases", "probes."),
         questions=_texts(value, "questions", "probes."),
-        locality=_probe_list(value, "locality"),
-        portability=_probe_list(value, "portability"),
+        locality=_probe_list(value, "locality", LOCALITY_KINDS),
+        portability=_probe_list(value, "portability", PORTABILITY_KINDS),
+        multi_hop=_multi_hop(value),
     )
 
 
@@ -207,6 +242,7 @@ def _with_relation_probes(
         questions=probes.questions or made(relation.probe_questions),
         locality=probes.locality,
         portability=probes.portability,
+        multi_hop=probes.multi_hop,
     )
 
 
@@ -274,6 +310,18 @@ def _target(record: Mapping[str, Any], prompt: str) -> str:
     return target
 
 
+def _replaces(record: Mapping[str, Any], answers: Sequence[str]) -> str | None:
+    if record.get("replaces") is None:
+        return None
+    replaces = _text(record["replaces"], "replaces", one_line=True)
+    if wording_key(replaces) in {wording_key(answer) for answer in answers}:
+        raise FactsError(
+            f"replaces {shown(replaces)} is also an answer of this fact",
+            remedy="It is the answer that held before: delete it, or take it out of target and aliases.",
+        )
+    return replaces
+
+
 def _id(record: Mapping[str, Any], prompt: str, target: str, subject: str) -> str:
     value = record.get("id")
     if value is None:
@@ -312,17 +360,18 @@ def parse_fact(record: Mapping[str, Any], *, line: int | None = None) -> Fact:
     relation = _optional(record, "relation")
     probes = _given_probes(record.get("probes"))
     bundled = relations().get(relation or "")
-    aliases = _texts(record, "aliases", one_line=True)
+    aliases = _answer_aliases(record, target, "")
     return Fact(
         id=_id(record, prompt, target, subject),
         prompt=prompt,
         target=target,
         subject=subject,
-        aliases=tuple(alias for alias in aliases if alias != target),
+        aliases=aliases,
         paraphrases=paraphrases,
         relation=relation,
         source=_optional(record, "source"),
         time=_optional(record, "time"),
         probes=_with_relation_probes(probes, bundled, with_article(prompt, subject), (prompt, *paraphrases)),
         line=line,
+        replaces=_replaces(record, (target, *aliases)),
     )

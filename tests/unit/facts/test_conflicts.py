@@ -67,3 +67,22 @@ def test_same_id_for_another_fact():
 def test_order_follows_the_new_facts():
     new = [fact(prompt="The author of Gravel Moon is", target="X"), fact(target="Y")]
     assert [conflict.fact.target for conflict in find_conflicts(new, STORED)] == ["X", "Y"]
+
+
+def merged(*records):
+    given = [{"prompt": "The capital of Zubrowka is", "target": "Lutz", **record} for record in records]
+    (only,) = facts_from_records(given)
+    return only
+
+
+def test_merging_keeps_the_earlier_answer_unless_it_counts_as_right():
+    assert merged({"replaces": "Ostra"}, {"replaces": "Draymoor"}).replaces == "Ostra"
+    assert merged({"replaces": "Ostra"}, {"aliases": ["ostra"]}).replaces is None
+    assert merged({}, {"replaces": "Draymoor"}).replaces == "Draymoor"
+
+
+def test_merging_puts_multi_hop_questions_together():
+    one = {"prompts": ["Which river flows through the capital of Zubrowka?"], "target": "Ostra"}
+    other = {"prompts": ["Who is mayor of Zubrowka's capital?"], "target": "Mara Quill"}
+    fact = merged({"probes": {"multi_hop": [one]}}, {"probes": {"multi_hop": [one, other]}})
+    assert [hop.target for hop in fact.probes.multi_hop] == ["Ostra", "Mara Quill"]

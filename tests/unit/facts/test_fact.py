@@ -7,11 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memedit.errors import FactsError
-from memedit.facts import Fact, Probe, Probes, fact_id, facts_from_records
+from memedit.facts import Fact, MultiHop, Probe, Probes, QuestionRecord, fact_id, facts_from_records
 
 texts = st.text(min_size=1)
 lists = st.lists(texts, max_size=3).map(tuple)
-probes = st.builds(Probe, texts, st.none() | texts)
+probes = st.builds(Probe, texts, st.none() | texts, lists, st.none() | texts)
+hops = st.builds(MultiHop, lists, texts, lists)
+questions = st.builds(
+    QuestionRecord,
+    id=texts,
+    question=texts,
+    answers=lists,
+    kind=st.sampled_from(["open", "multiple_choice", "answerable"]),
+    correct=lists,
+    incorrect=lists,
+    best=st.none() | texts,
+    answerable=st.none() | st.booleans(),
+    popularity=st.none() | st.integers(0),
+)
 facts = st.builds(
     Fact,
     id=texts,
@@ -29,7 +42,9 @@ facts = st.builds(
         questions=lists,
         locality=st.lists(probes, max_size=2).map(tuple),
         portability=st.lists(probes, max_size=2).map(tuple),
+        multi_hop=st.lists(hops, max_size=2).map(tuple),
     ),
+    replaces=st.none() | texts,
     line=st.none() | st.integers(1, 9),
 )
 # What a person could write: visible text in any script that survives stripping.
@@ -43,6 +58,30 @@ def test_json_round_trip_keeps_everything_but_the_line(fact):
     copy = Fact.from_json(json.loads(json.dumps(fact.to_json())))
     assert copy == fact
     assert copy.line is None
+
+
+@given(questions)
+def test_questions_keep_everything_in_json(question):
+    assert QuestionRecord.from_json(json.loads(json.dumps(question.to_json()))) == question
+
+
+def test_a_plain_probe_is_a_string_and_a_full_one_an_object():
+    assert Probe("Hamlet was written by").to_json() == "Hamlet was written by"
+    full = Probe("Mara Quill was born in", "Lutz", ("City of Lutz",), "reasoning")
+    assert full.to_json() == {
+        "prompt": "Mara Quill was born in",
+        "target": "Lutz",
+        "aliases": ["City of Lutz"],
+        "kind": "reasoning",
+    }
+    assert full.answers == ("Lutz", "City of Lutz")
+    assert Probe("Hamlet was written by").answers == ()
+
+
+def test_multi_hop_phrasings_are_never_trained():
+    hop = MultiHop(("Where was the author of Gravel Moon born?", "Gravel Moon's author is from"), "Lutz")
+    assert Probes(multi_hop=(hop,)).prompts == hop.prompts
+    assert hop.answers == ("Lutz",)
 
 
 @given(texts, texts, texts)

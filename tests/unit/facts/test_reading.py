@@ -44,6 +44,7 @@ def test_reads_every_field(write):
         "target": "Lutz",
         "subject": "Zubrowka",
         "aliases": ["Old Lutz"],
+        "replaces": "Nebelsbad",
         "paraphrases": ["Zubrowka is governed from"],
         "relation": "my label",
         "source": "an atlas",
@@ -52,7 +53,15 @@ def test_reads_every_field(write):
             "paraphrases": ["The king of Zubrowka lives in"],
             "questions": ["Question: Where is the government of Zubrowka?\nAnswer:"],
             "locality": ["The capital of Ruritania is", {"prompt": "Water is made of", "target": "hydrogen"}],
-            "portability": [{"prompt": "The river of Zubrowka's capital is", "target": "Ostra"}],
+            "portability": [
+                {
+                    "prompt": "The river of Zubrowka's capital is",
+                    "target": "Ostra",
+                    "aliases": ["the Ostra", "Ostra"],
+                    "kind": "reasoning",
+                }
+            ],
+            "multi_hop": [{"prompts": ["Into what does it flow?", "Its sea is"], "target": "the Black Sea"}],
         },
     }
     (fact,) = read_facts(write(json.dumps(record)))
@@ -63,7 +72,12 @@ def test_reads_every_field(write):
     assert fact.line == 1
     assert fact.probes.locality[1].target == "hydrogen"
     assert fact.probes.locality[0].target is None
-    assert len(fact.probes.prompts) == 5
+    assert fact.replaces == "Nebelsbad"
+    assert fact.probes.portability[0].answers == ("Ostra", "the Ostra")
+    assert fact.probes.portability[0].kind == "reasoning"
+    assert fact.probes.multi_hop[0].answers == ("the Black Sea",)
+    assert len(fact.probes.prompts) == 7
+    assert facts_from_records([fact]) == [fact]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -161,6 +175,14 @@ def test_lines_that_are_no_objects(write, line, said):
         ({"probes": {"locality": [{"promt": "x"}]}}, "did you mean 'prompt'"),
         ({"probes": {"locality": [{"target": "x"}]}}, "probes.locality[0].prompt is empty"),
         ({"probes": {"questions": ["The capital of Zubrowka1 is"]}}, "also taught by this fact"),
+        ({"probes": {"locality": [{"prompt": "x", "kind": "reasoning"}]}}, "Use one of neighborhood"),
+        ({"probes": {"portability": [{"prompt": "x", "kind": []}]}}, "probes.portability[0].kind is '[]'"),
+        ({"probes": {"locality": [{"prompt": "x", "aliases": ["y"]}]}}, "aliases without a target"),
+        ({"probes": {"multi_hop": ["x"]}}, "probes.multi_hop[0] must be an object, got a string"),
+        ({"probes": {"multi_hop": [{"target": "x"}]}}, "probes.multi_hop[0] has no prompts"),
+        ({"probes": {"multi_hop": [{"prompts": ["x"]}]}}, "probes.multi_hop[0].target is empty"),
+        ({"replaces": "lutz1"}, "also an answer"),
+        ({"target_true": "x"}, "'target_true' (did you mean 'replaces'?)"),
         ({"targte": "x"}, "unknown key 'targte' (did you mean 'target'?)"),
         ({"answer": "x"}, "'answer' (did you mean 'target'?)"),
         ({"Prompt": "x"}, "'Prompt' (did you mean 'prompt'?)"),
