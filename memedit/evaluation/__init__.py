@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memedit.evaluation.baseline import Baseline as Baseline
     from memedit.evaluation.baseline import suite_hash as suite_hash
+    from memedit.evaluation.catalogue import MetricInfo as MetricInfo
+    from memedit.evaluation.catalogue import all_metrics as all_metrics
+    from memedit.evaluation.catalogue import metric_info as metric_info
     from memedit.evaluation.generation import Generation as Generation
     from memedit.evaluation.generation import generate_answers as generate_answers
     from memedit.evaluation.look_alikes import Leak as Leak
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "baseline": ("Baseline", "suite_hash"),
+    "catalogue": ("MetricInfo", "all_metrics", "metric_info"),
     "generation": ("Generation", "generate_answers"),
     "look_alikes": ("Leak", "measure_leak"),
     "matching": ("matches",),
