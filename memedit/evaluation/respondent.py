@@ -43,6 +43,10 @@ class Respondent(Protocol):
         """Score each (prompt, continuation), which follows as it stands, its leading space included."""
         ...
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each text as it stands, so that an answer's budget can hold it."""
+        ...
+
 
 @dataclass(frozen=True)
 class ModelRespondent:
@@ -83,6 +87,10 @@ class ModelRespondent:
             self.model, self.tokenizer, pairs, progress=self.progress, description=description
         )
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See Respondent.count_tokens."""
+        return [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
 
 class AnswerCache(Protocol):
     """Where answers are kept: named JSON values, such as memedit.store.Cache."""
@@ -122,7 +130,7 @@ class CachedRespondent:
         def read(item: dict[str, Any]) -> Generation:
             return Generation(**{**item, "token_ids": tuple(item["token_ids"])})
 
-        return self._remembered(["answer", list(prompts), max_new_tokens], len(prompts), ask, read)
+        return self._remembered(["answer", list(prompts), max_new_tokens], len(prompts), ask, read, asdict)
 
     def score(
         self, pairs: Sequence[tuple[str, str]], *, description: str = "Scoring answers"
@@ -133,12 +141,25 @@ class CachedRespondent:
         def ask() -> list[Scored]:
             return self.respondent().score(pairs, description=description)
 
-        return self._remembered(
-            ["score", [list(pair) for pair in pairs]], len(pairs), ask, lambda i: Scored(**i)
-        )
+        asked = ["score", [list(pair) for pair in pairs]]
+        return self._remembered(asked, len(pairs), ask, lambda item: Scored(**item), asdict)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See Respondent.count_tokens."""
+
+        def ask() -> list[int]:
+            return self.respondent().count_tokens(texts)
+
+        # Remembered too: without it, a full cache would still load the model for its tokenizer.
+        return self._remembered(["count_tokens", list(texts)], len(texts), ask, int, int)
 
     def _remembered(
-        self, asked: list[Any], number: int, ask: Callable[[], list[Any]], read: Callable[[Any], Any]
+        self,
+        asked: list[Any],
+        number: int,
+        ask: Callable[[], list[Any]],
+        read: Callable[[Any], Any],
+        plain: Callable[[Any], Any],
     ) -> list[Any]:
         if not number:
             return []
@@ -148,9 +169,9 @@ class CachedRespondent:
         try:
             if isinstance(kept, list) and len(kept) == number:
                 return [read(item) for item in kept]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             # A damaged entry is measured again.
             pass
         given = ask()
-        self.cache.write(name, [asdict(item) for item in given])
+        self.cache.write(name, [plain(item) for item in given])
         return given

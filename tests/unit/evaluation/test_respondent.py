@@ -71,6 +71,10 @@ class Once:
         self.asked += 1
         return [Scored(-1.0, 2, 1) for _ in pairs]
 
+    def count_tokens(self, texts):
+        self.asked += 1
+        return [len(text) for text in texts]
+
 
 def test_the_cache_answers_the_second_time_and_only_for_the_same_state():
     who, cache = Once(), Notebook()
@@ -83,6 +87,13 @@ def test_the_cache_answers_the_second_time_and_only_for_the_same_state():
     again.answer(["q", "p"])
     again.answer(["p", "q"], max_new_tokens=3)
     assert who.asked == 5
+
+
+def test_token_counts_are_remembered_so_that_a_full_cache_loads_no_model():
+    who, cache = Once(), Notebook()
+    for _ in range(2):
+        assert CachedRespondent(lambda: who, cache, "state").count_tokens([" ab", "c"]) == [3, 1]
+    assert who.asked == 1
 
 
 @pytest.mark.parametrize("damage", [None, [], [{"text": "x"}, {"text": "y"}], ["a", "b"], {"text": "x"}])
@@ -102,12 +113,17 @@ def test_nothing_asked_makes_no_respondent():
     cached = CachedRespondent(never, Notebook(), "state")
     assert cached.answer([]) == []
     assert cached.score([]) == []
+    assert cached.count_tokens([]) == []
 
 
 def test_a_model_answers_through_the_interface(model, tiny_tokenizer):
     asked = ModelRespondent(model, tiny_tokenizer)
     assert len(asked.answer(["A b", "C"], max_new_tokens=2)) == 2
     assert asked.score(PAIRS) == score_continuations(model, tiny_tokenizer, PAIRS)
+    texts = [" Norway", ""]
+    assert asked.count_tokens(texts) == [
+        len(tiny_tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts
+    ]
 
 
 def sample(item, value, cluster=None):
