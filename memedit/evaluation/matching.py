@@ -1,8 +1,8 @@
-"""Whether a generated text gives the expected answer: exact match at the start of the answer.
+"""Whether a generated text gives the expected answer: exact match at the start of the answer, or inside it.
 
-What: `normalise` and `matches`. Why: a model continues after the answer ("Paris, the capital of ..."), so the
-text must START WITH the target or an alias; and it must end there at a word boundary, so that "Niger" is not
-credited to "Nigeria" nor "1" to "1,500".
+What: `normalise`, `matches` and the laxer `contains`. Why: a model continues after the answer ("Paris, the
+capital of ..."), so the text must START WITH the target or an alias; and it must end there at a word
+boundary, so that "Niger" is not credited to "Nigeria" nor "1" to "1,500".
 How: both sides are brought to one form (NFKC, casefold, invisible characters dropped, curly quotes and short
 dashes made plain, spaces collapsed, quotes, punctuation and an English article in front ignored), then
 compared. Pure standard library.
@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["matches", "normalise"]
+__all__ = ["contains", "matches", "normalise"]
 
 # Typographic variants of one character. The em dash is left alone: it separates, where the others join words.
 _PLAIN = str.maketrans(
@@ -53,16 +53,39 @@ def matches(text: str, answers: Iterable[str]) -> bool:
         True when the normalised text starts with a normalised answer that ends there. A digit followed by a
         decimal or thousands mark and another digit, or a letter joined by a hyphen, continues the word.
     """
-    expected = (answers,) if isinstance(answers, str) else tuple(answers)
-    shown = _opened(_plain(text))
+    return _opens_with(_plain(text), _forms(answers))
+
+
+def contains(text: str, answers: Iterable[str]) -> bool:
+    """Say whether one of the expected answers stands anywhere in a generated text, as whole words.
+
+    Args:
+        text: The generated answer.
+        answers: The target and its aliases.
+    Returns:
+        True when `matches` would hold for the text from one of its words on. A word begins where the
+        character before does not belong to it, by the rules by which it ends in `matches`: neither
+        "Anglo-French" contains "French", nor "1,500" "500", nor "-5" "5".
+    """
+    forms, shown = _forms(answers), _plain(text)
+    if not any(form in shown for form in forms):
+        return False
+    starts = (index for index in range(len(shown)) if _starts_word(shown, index))
+    return any(_opens_with(shown[start:], forms) for start in starts)
+
+
+def _forms(answers: Iterable[str]) -> set[str]:
+    """What the text may start with: each answer with and without its article."""
+    expected = (answers,) if isinstance(answers, str) else answers
+    trimmed = {_trimmed(_plain(answer)) for answer in expected}
+    return (trimmed | {_without_article(form) for form in trimmed}) - {""}
+
+
+def _opens_with(plain: str, forms: Iterable[str]) -> bool:
+    shown = _opened(plain)
     # With and without the article, on both sides: "The Hague" equals "Hague"; "A" is not lost in "A minor".
     texts = {shown, _without_article(shown)}
-    for answer in expected:
-        trimmed = _trimmed(_plain(answer))
-        for form in {trimmed, _without_article(trimmed)} - {""}:
-            if any(candidate.startswith(form) and _ends_word(candidate, len(form)) for candidate in texts):
-                return True
-    return False
+    return any(text.startswith(form) and _ends_word(text, len(form)) for text in texts for form in forms)
 
 
 def _plain(text: str) -> str:
@@ -122,6 +145,25 @@ def _ends_word(text: str, end: int) -> bool:
     if after == "-" and beyond.isalnum():
         return False
     return not (before.isalnum() and (after.isalnum() or after in "_#+"))
+
+
+def _starts_word(text: str, start: int) -> bool:
+    """Say whether a word, or a mark in front of one, begins at `start`."""
+    char, before, beyond = text[start], text[start - 1 : start], text[max(0, start - 2) : start - 1]
+    if not before or before == " ":
+        return True
+    if char == " " or unicodedata.category(char).startswith("M"):
+        return False
+    if unicodedata.category(char).startswith("P"):
+        # Of marks inside a text only a sign or a decimal point belongs to what follows.
+        return char in "-." and not before.isalnum()
+    if char.isdigit() and (before in "-." or (before in ",:/" and beyond.isdigit())):
+        return False
+    if _is_unspaced(before) or _is_unspaced(char):
+        return True
+    if before in "-_" and beyond.isalnum():
+        return False
+    return not (char.isalnum() and (before.isalnum() or unicodedata.category(before).startswith("M")))
 
 
 def _is_unspaced(char: str) -> bool:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memedit.evaluation.matching import matches, normalise
+from memedit.evaluation.matching import contains, matches, normalise
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,63 @@ def test_a_word_matches_itself_in_a_sentence(word):
     if normalise(word):
         assert matches(f'"{word}" ...', [word])
         assert matches(f"{word}, of course", [word])
+
+
+@pytest.mark.parametrize(
+    ("text", "answers"),
+    [
+        ("It is Paris.", ["Paris"]),
+        ("the capital (Paris) is", ["Paris"]),
+        ("you mean the Hague", ["The Hague"]),
+        ("you mean Hague", ["The Hague"]),
+        ("it is \u201cParis\u201d", ["Paris"]),
+        ("C\u00f4te d\u2019Ivoire", ["Ivoire"]),
+        ("it fell to -5 degrees", ["\u22125"]),
+        ("x=-5", ["-5"]),
+        ("it costs US$5", ["$5"]),
+        ("about 1,500 km", ["1,500"]),
+        ("he wrote C++ code", ["C++"]),
+        ("\u65e5\u672c\u306e\u6771\u4eac\u3067\u3059", ["\u6771\u4eac"]),
+        ("it is STRASSE 5", ["Stra\u00dfe"]),
+        ("in Sa\u0303o Paulo", ["S\u00e3o Paulo"]),
+        ("it is the UK", ["United Kingdom", "UK"]),
+        ("what?!", ["what"]),
+        ("?!", ["?!"]),
+    ],
+)
+def test_an_answer_is_contained(text, answers):
+    assert contains(text, answers)
+
+
+@pytest.mark.parametrize(
+    ("text", "answers"),
+    [
+        ("", ["Paris"]),
+        ("It is Paris", []),
+        ("It is Paris", [""]),
+        ("in Nigeria", ["Niger"]),
+        ("the Dominican Republic", ["Dominica"]),
+        ("in Guinea-Bissau", ["Guinea", "Bissau"]),
+        ("an Anglo-French treaty", ["French"]),
+        ("about 1,500 km", ["1", "500", "1500"]),
+        ("it is 3.14", ["3", "14", ".14"]),
+        ("at -5 degrees", ["5"]),
+        ("pages 3-5", ["3", "5", "-5"]),
+        ("a foo_bar name", ["foo", "bar"]),
+        ("comparison", ["Paris"]),
+        ("e\u0301t", ["t"]),
+        ("two", ["two\nlines"]),
+    ],
+)
+def test_part_of_a_word_is_not_contained(text, answers):
+    assert not contains(text, answers)
+
+
+@given(st.text(max_size=20), st.text(max_size=8))
+def test_what_matches_is_contained(text, answer):
+    assert contains(text, [answer]) or not matches(text, [answer])
+
+
+@given(st.text("ab1-., '", max_size=12), st.text("ab1", min_size=1, max_size=3))
+def test_between_spaces_an_answer_is_contained(text, answer):
+    assert contains(f"{text} {answer} {text}", [answer])
