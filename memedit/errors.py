@@ -56,6 +56,7 @@ class FactsError(UsageError):
         message: What is wrong with the file or the line.
         path: The facts file, or None for facts that were passed as objects.
         line: The line of the file, counted from 1, or None when no single line is at fault.
+        field: The key or column at fault, where one is.
         remedy: What to do about it.
     """
 
@@ -65,11 +66,13 @@ class FactsError(UsageError):
         *,
         path: str | os.PathLike[str] | None = None,
         line: int | None = None,
+        field: str | None = None,
         remedy: str | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.path = path
         self.line = line
+        self.field = field
 
 
 class GateRefused(MemeditError):

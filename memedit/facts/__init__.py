@@ -1,6 +1,6 @@
 """Facts: what is taught, read from files, checked and worded in many ways; this room knows no model."""
 
-from memedit.facts.conflicts import Conflict, Merged, find_conflicts
+from memedit.facts.conflicts import Conflict, find_conflicts
 from memedit.facts.fact import LOCALITY_KINDS, PORTABILITY_KINDS, Fact, MultiHop, Probe, Probes, fact_id
 from memedit.facts.look_alikes import LookAlike, look_alikes
 from memedit.facts.phrasings import Wording, wordings
@@ -8,6 +8,7 @@ from memedit.facts.question_record import QuestionKind, QuestionRecord
 from memedit.facts.reading import FactsFile, facts_from_records, read_facts, read_facts_file
 from memedit.facts.relations import Relation, context_sentences, relations
 from memedit.facts.rendering import fill, join, mention_span, subject_span, wording_key
+from memedit.facts.settling import Merged
 from memedit.facts.subjects import find_subject
 
 __all__ = [
