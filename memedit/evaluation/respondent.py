@@ -1,7 +1,7 @@
 """Whoever is asked: one interface between every metric and the model that it measures.
 
 What: `Respondent`, `ModelRespondent` (a transformers model), `CachedRespondent` (remembers answers).
-Why: a metric that asks through two methods can be tested with a respondent that answers from a table, can
+Why: a metric that asks through a few methods can be tested with a respondent that answers from a table, can
 be served from a cache, and cannot take its numbers from anywhere but generation or given continuations.
 How: the cache keeps answers per state of the model, in the order asked, since the same prompts together make
 the same batches, hence the same bits.
@@ -41,6 +41,21 @@ class Respondent(Protocol):
         self, pairs: Sequence[tuple[str, str]], *, description: str = "Scoring answers"
     ) -> list[Scored]:
         """Score each (prompt, continuation), which follows as it stands, its leading space included."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        num_samples: int,
+        temperature: float,
+        seed: int = 0,
+        top_k: int | None = None,
+        max_new_tokens: int = 16,
+        natural_stop: bool = True,
+        description: str = "Sampling answers",
+    ) -> list[tuple[Generation, ...]]:
+        """Draw num_samples answers to each prompt, as memedit.evaluation.sampling.sample_answers does."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -87,6 +102,35 @@ class ModelRespondent:
             self.model, self.tokenizer, pairs, progress=self.progress, description=description
         )
 
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        num_samples: int,
+        temperature: float,
+        seed: int = 0,
+        top_k: int | None = None,
+        max_new_tokens: int = 16,
+        natural_stop: bool = True,
+        description: str = "Sampling answers",
+    ) -> list[tuple[Generation, ...]]:
+        """See Respondent.sample."""
+        from memedit.evaluation.sampling import sample_answers
+
+        return sample_answers(
+            self.model,
+            self.tokenizer,
+            prompts,
+            num_samples=num_samples,
+            temperature=temperature,
+            seed=seed,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
+            natural_stop=natural_stop,
+            progress=self.progress,
+            description=description,
+        )
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """See Respondent.count_tokens."""
         return [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
@@ -122,15 +166,12 @@ class CachedRespondent:
         self, prompts: Sequence[str], *, max_new_tokens: int = 16, description: str = "Answering"
     ) -> list[Generation]:
         """See Respondent.answer."""
-        from memedit.evaluation.generation import Generation
 
         def ask() -> list[Generation]:
             return self.respondent().answer(prompts, max_new_tokens=max_new_tokens, description=description)
 
-        def read(item: dict[str, Any]) -> Generation:
-            return Generation(**{**item, "token_ids": tuple(item["token_ids"])})
-
-        return self._remembered(["answer", list(prompts), max_new_tokens], len(prompts), ask, read, asdict)
+        asked = ["answer", list(prompts), max_new_tokens]
+        return self._remembered(asked, len(prompts), ask, _generation, asdict)
 
     def score(
         self, pairs: Sequence[tuple[str, str]], *, description: str = "Scoring answers"
@@ -143,6 +184,38 @@ class CachedRespondent:
 
         asked = ["score", [list(pair) for pair in pairs]]
         return self._remembered(asked, len(pairs), ask, lambda item: Scored(**item), asdict)
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        num_samples: int,
+        temperature: float,
+        seed: int = 0,
+        top_k: int | None = None,
+        max_new_tokens: int = 16,
+        natural_stop: bool = True,
+        description: str = "Sampling answers",
+    ) -> list[tuple[Generation, ...]]:
+        """See Respondent.sample."""
+
+        def ask() -> list[Generation]:
+            drawn = self.respondent().sample(
+                prompts,
+                num_samples=num_samples,
+                temperature=temperature,
+                seed=seed,
+                top_k=top_k,
+                max_new_tokens=max_new_tokens,
+                natural_stop=natural_stop,
+                description=description,
+            )
+            return [answer for answers in drawn for answer in answers]
+
+        how = [num_samples, temperature, seed, top_k, max_new_tokens, natural_stop]
+        number = len(prompts) * num_samples
+        flat = self._remembered(["sample", list(prompts), *how], number, ask, _generation, asdict)
+        return [tuple(flat[place : place + num_samples]) for place in range(0, number, num_samples)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """See Respondent.count_tokens."""
@@ -175,3 +248,10 @@ class CachedRespondent:
         given = ask()
         self.cache.write(name, [plain(item) for item in given])
         return given
+
+
+def _generation(item: dict[str, Any]) -> Generation:
+    """Read a remembered generation."""
+    from memedit.evaluation.generation import Generation
+
+    return Generation(**{**item, "token_ids": tuple(item["token_ids"])})
