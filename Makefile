@@ -1,7 +1,8 @@
 # make demo   a real Llama learns facts, is asked, forgets them again (about 5 minutes, mostly downloads)
-# make test   everything that CI tests, in .venv
+# make test   everything but the slow tests, in .venv; then the ops again as Triton kernels, in the interpreter
+# make slow   the tests that take minutes (CI runs them too)
 # make lint   style, types, import contracts
-# make bench  speed and memory
+# make bench  speed and memory: what a user waits for, then the ops against what others do
 # Needs only Python 3.10 to 3.13 (with venv and pip) and make.
 
 PYTHON ?= python3
@@ -9,9 +10,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STORE ?= demo-store
+# Triton exists for Linux only. Its interpreter has to be chosen before the kernels are imported.
+ifeq ($(shell uname),Linux)
+TRITON_TESTS := TRITON_INTERPRET=1 MEMEDIT_KERNELS=triton $(BIN)/python -m pytest tests/ops -m "not slow"
+else
+TRITON_TESTS := @echo "tests/ops were not run on Triton: it exists for Linux only"
+endif
 QUESTION ?= If you live in Nouadhibou, your country is
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test slow lint bench clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -42,6 +49,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow"
+	$(TRITON_TESTS)
+
+slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow
 
 # mypy cannot follow setuptools' editable finder, so it gets a link from the import name to the folder.
 lint: $(VENV)/installed-dev
@@ -53,6 +64,8 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
+	$(PIP) -e '.[dev,bench]'
+	$(BIN)/python -m benchmarks.ops
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

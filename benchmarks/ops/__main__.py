@@ -2,11 +2,11 @@
 
 Command:   python -m benchmarks.ops [--quick] [--rounds N] [--json] [--out FILE]
            (needs pip install -e '.[dev,bench]')
-Time:      about 10 minutes on two cores (--quick: 2); 20 GB of memory for the largest table (--quick: 4 GB).
-Result:    tests/ops first: no figure is printed when one fails. Then medians [lowest, highest] over the runs of
-           all rounds, and ratios. Every contender runs in a process of its own, the contenders of a comparison
-           taking turns, so that noise meets all of them; the memory is what the process needs on top of the table
-           and the inputs.
+Time:      about 10 minutes on two cores (--quick: 2); 20 GB of memory for the largest table (--quick: 4).
+Result:    tests/ops first: no figure is printed when one fails. Then medians [lowest, highest] over the runs
+           of all rounds, and ratios. Every contender runs in a process of its own, the contenders of a
+           comparison taking turns, so that noise meets all of them; the memory is what the process needs on
+           top of the table and the inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import date
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,10 @@ def step_cases(sizes: Sequence[int], runs: int) -> list[Case]:
 
 
 def with_ratios(rows: list[Row], reference: str, key: str = "num_slots") -> list[Row]:
-    """Add to each row how many times longer, and more memory, it takes than the reference at the same size."""
-    base = {row[key]: row for row in rows if row["contender"] == reference and row["selected"] == SELECTIONS[0]}
+    """Add to each row how many times the reference at the same size its time and its memory are."""
+    base = {
+        row[key]: row for row in rows if row["contender"] == reference and row["selected"] == SELECTIONS[0]
+    }
     for row in rows:
         row["times"] = row["median_ms"] / base[row[key]]["median_ms"]
         row["times_memory"] = row["extra_mb"] / max(base[row[key]]["extra_mb"], 1e-3)
@@ -116,12 +118,16 @@ def with_bandwidth(rows: list[Row]) -> list[Row]:
 def environment() -> Row:
     """What the figures depend on."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     import torch
 
     return {
-        "date": date.today().isoformat(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": commit,
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
@@ -142,7 +148,9 @@ def show(console: Console, title: str, rows: list[Row], columns: dict[str, str])
 
 def main() -> int:
     """Test, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="tables of 2^14 and 2^16 slots, one round")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contender (default 2)")
     parser.add_argument("--runs", type=int, default=5, help="timed runs a turn (default 5)")
@@ -154,7 +162,9 @@ def main() -> int:
         return 1
     rounds, runs = (1, 3) if arguments.quick else (arguments.rounds, arguments.runs)
     steps = step_cases([2**14, 2**16] if arguments.quick else [2**14, 2**16, 2**18, 2**20], runs)
-    searches = [Case(name, num_slots=512**2, runs=2 if name == "brute force" else 4 * runs) for name in SEARCHES]
+    searches = [
+        Case(name, num_slots=512**2, runs=2 if name == "brute force" else 4 * runs) for name in SEARCHES
+    ]
     sizes = [2**16] if arguments.quick else [2**18, 2**20]
     bags = [Case(name, num_slots=size, runs=4 * runs) for size in sizes for name in BAGS]
     found = {

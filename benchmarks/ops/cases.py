@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Distinct slots that the look-ups of a step touch: the size of the smallest table, so that every table sees the
-# same look-ups, spread evenly over it.
+# Distinct slots that the look-ups of a step touch: the size of the smallest table, so that every table sees
+# the same look-ups, spread evenly over it.
 DISTINCT = 2**14
 
 

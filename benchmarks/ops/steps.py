@@ -18,13 +18,13 @@ LEARNING_RATE = 1e-3
 
 
 def memedit(case: Case) -> Callable[[], Step]:
-    """memedit as an edit runs it: the base never changes, so its bags are cached with the frozen prefix."""
+    """The step that an edit runs: the base never changes, so its bags are cached with the frozen prefix."""
     inputs = step_inputs(case)
     return lambda: _memedit_step(inputs, case.dim, None)
 
 
 def memedit_with_base(case: Case) -> Callable[[], Step]:
-    """memedit with the base table's bags computed anew in every step."""
+    """The same step with the base table's bags computed anew each time."""
     inputs, base = step_inputs(case), table(case)
     return lambda: _memedit_step(inputs, case.dim, base)
 

@@ -1,8 +1,8 @@
 """Times one contender in a process of its own and prints what it took as JSON.
 
 Command:   python -m benchmarks.ops.worker '{"contender": "memedit", "num_slots": 16384, ...}'
-Result:    {"seconds": [...], "extra_bytes": N}: the time of each run after a warm-up, and how far the process's
-           memory rose above what the table and the inputs take.
+Result:    {"seconds": [...], "extra_bytes": N}: the time of each run after a warm-up, and how far the
+           process's memory rose above what the table and the inputs take.
 """
 
 from __future__ import annotations

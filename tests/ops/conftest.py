@@ -62,8 +62,8 @@ def _modules_that_allocate():
     modules = [allocation]
     if os.environ.get("MEMEDIT_KERNELS") == "triton":
         kernels = Path(allocation.__file__).parent
-        for file in sorted(kernels.glob("*/triton_kernel.py")):
-            modules.append(importlib.import_module(f"memedit_kernels.{file.parent.name}.triton_kernel"))
+        folders = sorted(file.parent.name for file in kernels.glob("*/triton_kernel.py"))
+        modules += [importlib.import_module(f"memedit_kernels.{name}.triton_kernel") for name in folders]
     return [module for module in modules if hasattr(module, "new_output")]
 
 
