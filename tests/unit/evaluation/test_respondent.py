@@ -150,3 +150,43 @@ def test_differences_are_paired():
     assert (same.value, same.low, same.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="same items"):
         difference_metric("m", before, after[1:], "how")
+
+
+COMMON = "The capital of France is the city of Paris. The river of the city is long. "
+SHARING = [
+    (f"{COMMON}{prompt}", answer) for prompt in ("A", "Oslo is", "b") for answer in (" b", " long", " c")
+]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("beside", [[], PAIRS])
+def test_what_many_prompts_share_is_run_once(model, tiny_memory_llama, tiny_tokenizer, memory, beside):
+    if memory:
+        model = tiny_memory_llama(memory_query_window=3)
+    widths = []
+    handle = model.register_forward_pre_hook(
+        lambda module, arguments, named: widths.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    found = score_continuations(model, tiny_tokenizer, [*beside, *SHARING])
+    handle.remove()
+    (first, shared), (rows, longest) = widths[:2]
+    assert (first, rows, len(widths)) == (1, len(SHARING), 2 + bool(beside))
+    assert shared > 16
+    assert longest < 16
+    for (prompt, continuation), scored in zip([*beside, *SHARING], found, strict=True):
+        expected = one_by_one(model, tiny_tokenizer, prompt, continuation)
+        assert scored.log_prob == pytest.approx(expected.log_prob, rel=1e-4, abs=1e-4)
+        assert (scored.num_tokens, scored.num_greedy) == (expected.num_tokens, expected.num_greedy)
+
+
+def test_lent_keys_and_values_bound_the_batch(model, tiny_tokenizer):
+    sizes = []
+    handle = model.register_forward_pre_hook(
+        lambda module, arguments, named: sizes.append(len(named["input_ids"])), with_kwargs=True
+    )
+    pairs = [(COMMON + "A", f" {letter}") for letter in "abcdefghijklmnop"]
+    score_continuations(model, tiny_tokenizer, pairs, batch_tokens=100)
+    handle.remove()
+    length = len(encode_fact(tiny_tokenizer, model.config, *pairs[0]).ids) - 1
+    assert sum(sizes) == 1 + len(pairs)
+    assert max(sizes) == 4 * 100 // length
