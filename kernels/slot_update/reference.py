@@ -57,7 +57,7 @@ def adagrad_update_reference(
     learning_rate: float,
     epsilon: float,
 ) -> Tensor:
-    """Update rows by RowAdagrad; sums as in RowAdagradState, changed in place, the rest as for Sgd."""
+    """Update rows by RowAdagrad; sums (RowAdagradState) change in place, the rest as for Sgd."""
     check_places(values, rows, sums, state_rows)
     replaced = values.new_empty(gradient.shape)
     for part in _chunks(gradient):
@@ -82,7 +82,7 @@ def adam_update_reference(
     beta2: float,
     epsilon: float,
 ) -> Tensor:
-    """Update rows by RowAdam; first, second, steps as in RowAdamState, changed in place, the rest as for Sgd."""
+    """Update rows by RowAdam; first, second and steps (RowAdamState) change in place, the rest as for Sgd."""
     check_places(values, rows, steps, state_rows)
     replaced = values.new_empty(gradient.shape)
     for part in _chunks(gradient):

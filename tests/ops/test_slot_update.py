@@ -17,6 +17,8 @@ RULES = {
     "adagrad": RowAdagrad(0.3),
     "adam": RowAdam(0.3, 0.9, 0.99),
 }
+# Large enough that it matters where epsilon stands.
+LARGE_EPSILON = {"adagrad-epsilon": RowAdagrad(0.3, 0.5), "adam-epsilon": RowAdam(0.3, 0.8, 0.9, 0.5)}
 EPS = torch.finfo(torch.float32).eps
 
 
@@ -90,7 +92,7 @@ def example(table, m, dim, dtype=torch.float32, seed=0):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", (RULES | LARGE_EPSILON).values(), ids=RULES | LARGE_EPSILON)
 @pytest.mark.parametrize(
     ("table", "m", "dim"), [(1, 1, 1), (63, 37, 37), (20, 20, 63), (9, 5, 576), (7, 3, 1000), (4, 2, 1024)]
 )
@@ -272,7 +274,7 @@ def test_same_bits_on_any_number_of_threads(rule, m, dim, on_triton):
 
 def refusals():
     values, rows, gradient = torch.zeros(6, 3), torch.tensor([1, 4]), torch.zeros(2, 3)
-    adam, sgd = RULES["adam"], RULES["momentum"]
+    adam, sgd, adagrad = RULES["adam"], RULES["momentum"], RULES["adagrad"]
     state = adam.new_state(2, 3)
     strided = torch.zeros(3, 6).T
     return [
@@ -304,6 +306,8 @@ def refusals():
         ((values, rows, gradient, adam, state, rows.int()), "^state_rows: got torch.int32"),
         ((values, rows, gradient, adam, state, rows[:1]), "^state_rows: got 1, expected 2"),
         ((values, rows, gradient, adam, state, rows), "^state_rows: got 4, expected 0 to 1"),
+        ((values, rows, gradient, sgd, sgd.new_state(4, 3), rows), "^state_rows: got 4, expected 0 to 3"),
+        ((values, rows, gradient, adagrad, adagrad.new_state(4, 3), rows), "^state_rows: got 4, expected 0"),
         ((values, rows, gradient, adam, state, rows.flip(0)), "^state_rows: got slots out of order"),
     ]
 
