@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from memedit.evaluation.catalogue import MetricInfo as MetricInfo
     from memedit.evaluation.catalogue import all_metrics as all_metrics
     from memedit.evaluation.catalogue import metric_info as metric_info
+    from memedit.evaluation.fact_families import evaluate_facts as evaluate_facts
     from memedit.evaluation.generation import Generation as Generation
     from memedit.evaluation.generation import generate_answers as generate_answers
+    from memedit.evaluation.locality import agreement as agreement
     from memedit.evaluation.look_alikes import Leak as Leak
     from memedit.evaluation.look_alikes import measure_leak as measure_leak
+    from memedit.evaluation.matching import contains as contains
     from memedit.evaluation.matching import matches as matches
     from memedit.evaluation.perplexity import Perplexity as Perplexity
     from memedit.evaluation.perplexity import general_text as general_text
     from memedit.evaluation.perplexity import measure_perplexity as measure_perplexity
     from memedit.evaluation.perplexity import perplexity_ratio as perplexity_ratio
+    from memedit.evaluation.question_answering import squad_exact_match as squad_exact_match
+    from memedit.evaluation.question_answering import squad_f1 as squad_f1
     from memedit.evaluation.recall import Answered as Answered
     from memedit.evaluation.recall import Question as Question
     from memedit.evaluation.recall import answer_questions as answer_questions
@@ -43,10 +48,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "baseline": ("Baseline", "suite_hash"),
     "catalogue": ("MetricInfo", "all_metrics", "metric_info"),
+    "fact_families": ("evaluate_facts",),
     "generation": ("Generation", "generate_answers"),
+    "locality": ("agreement",),
     "look_alikes": ("Leak", "measure_leak"),
-    "matching": ("matches",),
+    "matching": ("contains", "matches"),
     "perplexity": ("Perplexity", "general_text", "measure_perplexity", "perplexity_ratio"),
+    "question_answering": ("squad_exact_match", "squad_f1"),
     "recall": ("Answered", "Question", "answer_questions", "questions_of", "recall_metric"),
     "retention": (
         "GateDecision",

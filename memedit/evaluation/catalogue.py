@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["FAMILY_MODULES", "MetricInfo", "all_metrics", "metric_info"]
 
-FAMILY_MODULES: tuple[str, ...] = ()
+FAMILY_MODULES: tuple[str, ...] = ("learned", "generalised", "counterfact", "locality")
 """Modules of memedit.evaluation that declare metrics, in the order in which the catalogue lists them."""
 
 

@@ -7,6 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from memedit.evaluation.generation import Generation
+from memedit.evaluation.scoring import Scored
+
 END = 0
 CONFIDENCE_LOGIT = 10.0
 
@@ -100,3 +103,41 @@ def table_model():
 @pytest.fixture
 def char_tokenizer():
     return CharTokenizer
+
+
+class TableRespondent:
+    """Answers and scores from tables; a prompt or pair that is not in them fails the test.
+
+    Args:
+        answers: prompt -> generated text.
+        scores: (prompt, continuation) -> (log-probability, tokens, tokens that are the first choice).
+        default_answer: what is said to every other prompt.
+        default_score: the score of every other pair.
+    """
+
+    def __init__(self, answers=(), scores=(), *, default_answer=None, default_score=None):
+        self.answers, self.scores = dict(answers), dict(scores)
+        self.default_answer, self.default_score = default_answer, default_score
+        self.answer_calls, self.score_calls = [], []
+
+    def answer(self, prompts, *, max_new_tokens=16, description=""):
+        self.answer_calls.append((list(prompts), max_new_tokens))
+        texts = [self._found(self.answers, prompt, self.default_answer) for prompt in prompts]
+        return [Generation(text, (1,), 0.5, "eos") for text in texts]
+
+    def score(self, pairs, *, description=""):
+        self.score_calls.append(list(pairs))
+        return [Scored(*self._found(self.scores, pair, self.default_score)) for pair in pairs]
+
+    def count_tokens(self, texts):
+        return [len(text.split()) for text in texts]
+
+    @staticmethod
+    def _found(table, asked, default):
+        assert asked in table or default is not None, f"not in the table: {asked!r}"
+        return table.get(asked, default)
+
+
+@pytest.fixture
+def table_respondent():
+    return TableRespondent

@@ -16,6 +16,7 @@ def test_every_public_name_exists():
 def test_reading_answers_needs_no_torch():
     code = (
         "import sys, memedit.evaluation.matching, memedit.evaluation.statistics, memedit.evaluation.recall, "
-        "memedit.evaluation.retention, memedit.evaluation.look_alikes; sys.exit('torch' in sys.modules)"
+        "memedit.evaluation.retention, memedit.evaluation.look_alikes, "
+        "memedit.evaluation.fact_families; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
