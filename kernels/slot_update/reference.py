@@ -85,18 +85,18 @@ def adam_update_reference(
     """Update rows by RowAdam; first, second and steps (RowAdamState) change in place, the rest as for Sgd."""
     check_places(values, rows, steps, state_rows)
     replaced = values.new_empty(gradient.shape)
+    count = _read(steps, state_rows, slice(None)).add_(1)
+    _write(steps, state_rows, slice(None), count)
+    rate = learning_rate * bias_correction(count, beta1, beta2).unsqueeze(1)
     for part in _chunks(gradient):
         grads = gradient[part]
         mean = _read(first, state_rows, part).mul_(beta1).add_(grads, alpha=1 - beta1)
         square = _read(second, state_rows, part).mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-        count = _read(steps, state_rows, part).add_(1)
         _write(first, state_rows, part, mean)
         _write(second, state_rows, part, square)
-        _write(steps, state_rows, part, count)
-        rate = learning_rate * bias_correction(count, beta1, beta2)
         step = square.sqrt().add_(epsilon)
         torch.div(mean, step, out=step)
-        _move(values, rows[part], step.mul_(rate.unsqueeze(1)), replaced[part])
+        _move(values, rows[part], step.mul_(rate[part]), replaced[part])
     return replaced
 
 
