@@ -94,7 +94,7 @@ GENERATED: tuple[Measure[str], ...] = (
     Measure(
         "contains",
         "share of answers that hold the target or an alias anywhere, as whole words",
-        "memedit (containment as in Mallen et al. 2023, PopQA, section 3)",
+        "memedit (containment as in Mallen et al. 2023, When Not to Trust Language Models)",
         f"{GENERATION}; target or alias anywhere in the answer, as whole words",
         lambda text, answers: float(contains(text, answers)),
     ),
@@ -133,7 +133,7 @@ GIVEN: tuple[Measure[Scored], ...] = (
     Measure(
         "token_accuracy",
         "mean over questions of the share of the target's tokens that are the model's first choice",
-        "Yao et al. 2023, Editing Large Language Models, section 3 (as EasyEdit computes it)",
+        "as EasyEdit computes it (Yao et al. 2023, Editing Large Language Models)",
         f"{TEACHER_FORCED}; share of its tokens that are the model's first choice",
         lambda scored, _: scored.num_greedy / scored.num_tokens,
     ),

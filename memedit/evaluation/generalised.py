@@ -7,7 +7,7 @@ a paraphrase behind a sentence about something else, and portability probes by k
 counts by the best of its phrasings.
 
 Source: Meng et al. (2022), Locating and Editing Factual Associations in GPT, section 3.3 (paraphrases); Yao
-et al. (2023), Editing Large Language Models, section 4.1 (portability and its kinds); Zhong et al. (2023),
+et al. (2023), Editing Large Language Models, section 5 (portability and its kinds); Zhong et al. (2023),
 MQuAKE, section 4 (multi-hop).
 """
 

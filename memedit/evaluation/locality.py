@@ -32,7 +32,7 @@ METRICS = (
         "locality_accuracy",
         "local",
         "share of locality prompts answered with their own target or an alias",
-        "Zhang et al. 2024, A Comprehensive Study of Knowledge Editing (KnowEdit), section 4",
+        "Zhang et al. 2024, A Comprehensive Study of Knowledge Editing (KnowEdit)",
         f"{GENERATION}; exact match of target or alias at the start of the answer, locality prompts",
         higher_is_better=True,
     ),
