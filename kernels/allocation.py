@@ -1,4 +1,4 @@
-"""Where every kernel's output comes from: one place, so that tests can surround each output with guard rows."""
+"""Where every kernel's output comes from: one place, so that tests can put guard rows around each."""
 
 from collections.abc import Sequence
 

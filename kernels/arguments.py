@@ -30,14 +30,17 @@ def check_lookups(slots: Tensor, weights: Tensor) -> None:
     check_tensor("slots", slots, 2, (torch.int64,), "torch.int64 [tokens, j]")
     if weights.shape != slots.shape or weights.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"weights: got {weights.dtype} {tuple(weights.shape)}, expected torch.float32 {tuple(slots.shape)}"
+            f"weights: got {weights.dtype} {tuple(weights.shape)}, expected torch.float32 "
+            f"{tuple(slots.shape)} as in slots"
         )
 
 
 def check_ascending(name: str, slots: Tensor) -> None:
     """Check the values of int64 [n]: ascending, each once, from 0 on."""
     if len(slots) and (bool((slots[1:] <= slots[:-1]).any()) or int(slots[0]) < 0):
-        raise ValueError(f"{name}: got slots out of order, repeated or negative, expected ascending, each once")
+        raise ValueError(
+            f"{name}: got numbers out of order, repeated or negative, expected ascending, each once"
+        )
 
 
 def check_range(name: str, slots: Tensor, end: int) -> None:

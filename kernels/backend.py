@@ -15,6 +15,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ _INSTALL = "pip install 'memedit[triton]' installs it (Linux)"
 
 
 class KernelsUnavailable(RuntimeError):
-    """The implementation that MEMEDIT_KERNELS asks for cannot run; the message says what to install or set."""
+    """What MEMEDIT_KERNELS asks for cannot run; the message says what to install or set."""
 
 
 def chosen() -> str:
@@ -74,13 +75,15 @@ def register_triton(op: Any, module: str, launcher: str) -> None:
     reference = op._init_fn  # noqa: SLF001 - the body, which custom_op does not name in public
 
     def launch(*args: Any, **kwargs: Any) -> Any:
-        device = next(arg.device.type for arg in args if isinstance(arg, torch.Tensor))
-        if require(device) == "triton":
+        device = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
+        if require(device.type) == "triton":
             run: Callable[..., Any] = getattr(importlib.import_module(module), launcher)
         else:
             _warn_without_triton()
             run = reference
-        return run(*args, **kwargs)
+        # Triton launches on the current GPU, which need not be the tensors'.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return run(*args, **kwargs)
 
     choice = os.environ.get(_VARIABLE) or "auto"
     if choice != "reference":

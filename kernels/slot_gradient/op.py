@@ -39,7 +39,8 @@ def slot_gradient(grad_output: Tensor, slots: Tensor, weights: Tensor, selected:
     _check_grad_output(grad_output, slots, "slots")
     check_tensor("selected", selected, 1, (torch.int64,), "torch.int64 [n]")
     check_device(grad_output=grad_output, slots=slots, weights=weights, selected=selected)
-    gradient: Tensor = _row_gradient(grad_output, slot_rows(slots, selected), weights, len(selected))
+    rows = slot_rows(slots, selected, name="selected")
+    gradient: Tensor = _row_gradient(grad_output, rows, weights, len(selected))
     return gradient
 
 

@@ -7,12 +7,13 @@ from memedit_kernels.slot_rows.reference import slot_rows_reference
 from torch import Tensor
 
 
-def slot_rows(slots: Tensor, written: Tensor) -> Tensor:
+def slot_rows(slots: Tensor, written: Tensor, *, name: str = "written") -> Tensor:
     """Find each look-up's row among the written (or selected) slots.
 
     Args:
         slots: int64, any shape.
         written: int64 [n], ascending, each once.
+        name: what error messages call `written`.
 
     Returns:
         int64 in the shape of slots: the index in `written`, or -1 where the slot is not there.
@@ -22,19 +23,19 @@ def slot_rows(slots: Tensor, written: Tensor) -> Tensor:
     """
     if slots.dtype != torch.int64:
         raise ValueError(f"slots: got {slots.dtype}, expected torch.int64")
-    check_tensor("written", written, 1, (torch.int64,), "torch.int64 [n]")
-    check_device(slots=slots, written=written)
-    rows: Tensor = _slot_rows(slots, written)
+    check_tensor(name, written, 1, (torch.int64,), "torch.int64 [n]")
+    check_device(slots=slots, **{name: written})
+    rows: Tensor = _slot_rows(slots, written, name)
     return rows
 
 
 @torch.library.custom_op("memedit::slot_rows", mutates_args=())
-def _slot_rows(slots: Tensor, written: Tensor) -> Tensor:
-    return slot_rows_reference(slots, written)
+def _slot_rows(slots: Tensor, written: Tensor, name: str) -> Tensor:
+    return slot_rows_reference(slots, written, name)
 
 
 @_slot_rows.register_fake
-def _(slots: Tensor, written: Tensor) -> Tensor:
+def _(slots: Tensor, written: Tensor, name: str) -> Tensor:  # noqa: ARG001
     return torch.empty_like(slots, memory_format=torch.contiguous_format)
 
 

@@ -1,4 +1,4 @@
-"""The filter in plain torch: most look-ups miss, so they are sorted out by one byte each before any search."""
+"""The filter in plain torch: most look-ups miss, and one byte each sorts them out before any search."""
 
 import torch
 from memedit_kernels.arguments import check_ascending
@@ -10,17 +10,18 @@ _FILTER_SHARE = 64
 _FEW_LOOKUPS = 4096
 
 
-def slot_rows_reference(slots: Tensor, written: Tensor) -> Tensor:
+def slot_rows_reference(slots: Tensor, written: Tensor, name: str = "written") -> Tensor:
     """Return the row of each slot in `written`, -1 where it is not there (slot_rows checks shapes).
 
     Args:
         slots: int64, any shape.
         written: int64 [n], ascending, each once.
+        name: what error messages call `written`.
 
     Returns:
         int64 in the shape of slots.
     """
-    check_ascending("written", written)
+    check_ascending(name, written)
     written = written.contiguous()
     if len(written) == 0 or slots.numel() == 0:
         return torch.full_like(slots, -1)

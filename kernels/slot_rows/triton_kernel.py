@@ -15,7 +15,9 @@ NUM_WARPS = 4
 
 
 @triton.jit(do_not_specialize=["num_lookups", "num_written"])
-def slot_rows_kernel(slots_ptr, written_ptr, rows_ptr, num_lookups, num_written, num_probes, BLOCK: tl.constexpr):
+def slot_rows_kernel(
+    slots_ptr, written_ptr, rows_ptr, num_lookups, num_written, num_probes, BLOCK: tl.constexpr
+):
     """rows[i] = index of slots[i] in written, or -1."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < num_lookups
@@ -33,9 +35,9 @@ def slot_rows_kernel(slots_ptr, written_ptr, rows_ptr, num_lookups, num_written,
     tl.store(rows_ptr + place, tl.where(found == slot, low, -1), mask=inside)
 
 
-def slot_rows_triton(slots: Tensor, written: Tensor) -> Tensor:
+def slot_rows_triton(slots: Tensor, written: Tensor, name: str = "written") -> Tensor:
     """Run the kernel; arguments and result as in slot_rows."""
-    check_ascending("written", written)
+    check_ascending(name, written)
     slots, written = slots.contiguous(), written.contiguous()
     rows = new_output(slots.shape, torch.int64, slots.device)
     if slots.numel() == 0:

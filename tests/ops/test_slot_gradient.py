@@ -239,7 +239,7 @@ def test_refuses_what_does_not_fit():
         ((grad_output[:2], slots, weights, selected), "^grad_output: got 2 tokens, expected 6 as in slots"),
         ((grad_output, slots, weights[1:], selected), "^weights: got"),
         ((grad_output, slots, weights, selected.float()), "^selected: got torch.float32"),
-        ((grad_output, slots, weights, selected.flip(0)), "^written: got slots out of order"),
+        ((grad_output, slots, weights, selected.flip(0)), "^selected: got numbers out of order"),
     ]:
         with pytest.raises(ValueError, match=message):
             slot_gradient(*arguments)
