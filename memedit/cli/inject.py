@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memedit.cli.datasets import dataset_options, noted_records
 from memedit.cli.options import finite, json_option, model_option, print_json, stop, store_option
 
 if TYPE_CHECKING:
     from memedit.editor import Edit
     from memedit.errors import GateRefused
-    from memedit.facts import Fact
+    from memedit.facts.formats import Records
 
 __all__ = ["inject"]
 
@@ -28,11 +29,13 @@ _EPILOG = """\b
 Examples:
   memedit inject facts.jsonl
   memedit inject facts.jsonl --dry-run
+  memedit inject counterfact.json --skip-bad
+  memedit inject zsre_mend.json --format zsre --target-convention alt
   memedit inject facts.jsonl --model ./my-llama --store my-store --background articles.jsonl
   memedit inject facts.jsonl --json > report.json
 \b
 Exit codes: 0 done; 1 refused by the gate, or a fact was not learned (see --allow-unlearned);
-2 wrong usage, input or environment; 130 interrupted. docs/facts.md describes facts files.
+2 wrong usage, input or environment; 130 interrupted. docs/facts.md describes facts files and other formats.
 """
 
 
@@ -47,9 +50,10 @@ class _Request:
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("facts", type=click.Path(path_type=Path))
+@click.argument("facts", type=click.Path())
 @model_option
 @store_option
+@dataset_options
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training."
 )
@@ -90,7 +94,10 @@ class _Request:
 @json_option("edit, counts, metrics, seconds and more (docs/cli.md)")
 def inject(
     *,
-    facts: Path,
+    facts: str,
+    format_name: str | None,
+    target_convention: str | None,
+    skip_bad: bool,
     model: str | None,
     store: Path,
     background: Path | None,
@@ -103,18 +110,14 @@ def inject(
     """Teach the model the facts of a file: one edit, measured before it counts, undoable.
 
     FACTS is a JSONL file; each line is one fact: {"prompt": "The capital of Zubrowka is", "target": "Lutz"}.
+    It may also be a file in the format of a benchmark, or a dataset of the hub: hf:owner/name/config:split.
     Facts that the model or the store knows are left alone. The edit is committed when retained facts and
     perplexity stay within their limits, and is then in the store wholly; otherwise nothing is written.
     """
-    from memedit.facts import read_facts_file
-
-    file = read_facts_file(facts)
-    if file.merged:
-        click.echo(
-            f"note: {len(file.merged)} line(s) of {facts} repeat another; each fact is taught once", err=True
-        )
+    records = noted_records(facts, format_name, target_convention=target_convention, skip_bad=skip_bad)
+    records.require_facts()
     request = _Request(store, model, background, {**settings, "gate": gate == "on"})
-    edit, refusal = _injected_or_stopped(file.facts, request)
+    edit, refusal = _injected_or_stopped(records, request)
     if as_json:
         print_json(edit.report)
     else:
@@ -128,11 +131,11 @@ def inject(
     _require_learned(edit, allow_unlearned=allow_unlearned)
 
 
-def _injected_or_stopped(facts: tuple[Fact, ...], request: _Request) -> tuple[Edit, GateRefused | None]:
+def _injected_or_stopped(records: Records, request: _Request) -> tuple[Edit, GateRefused | None]:
     """The edit; Ctrl-C becomes one line that says truly whether something was written."""
     before = _edit_ids(request.store)
     try:
-        return _injected(facts, request)
+        return _injected(records, request)
     except KeyboardInterrupt:
         # The commit itself may have been through when the signal came.
         new = [name for name in _edit_ids(request.store) if name not in before]
@@ -142,7 +145,7 @@ def _injected_or_stopped(facts: tuple[Fact, ...], request: _Request) -> tuple[Ed
         stop("interrupted: nothing was written", 130)
 
 
-def _injected(facts: tuple[Fact, ...], request: _Request) -> tuple[Edit, GateRefused | None]:
+def _injected(records: Records, request: _Request) -> tuple[Edit, GateRefused | None]:
     """The edit, and the refusal that carried it where the gate refused."""
     from memedit.reports.progress import rich_progress
 
@@ -158,7 +161,7 @@ def _injected(facts: tuple[Fact, ...], request: _Request) -> tuple[Edit, GateRef
             progress=progress,
         ) as editor:
             try:
-                return editor.inject(facts, progress=progress, **request.settings), None
+                return editor.inject(records, progress=progress, **request.settings), None
             except GateRefused as refused:
                 edit: Edit | None = getattr(refused, "edit", None)
                 if edit is None:

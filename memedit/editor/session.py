@@ -30,7 +30,8 @@ from memedit.evaluation import (
     generate_answers,
     retention_questions,
 )
-from memedit.facts import Fact, facts_from_records, read_facts
+from memedit.facts import Fact, facts_from_records
+from memedit.facts.formats import Records, read_records
 from memedit.modeling import MemoryLlamaForCausalLM, model_fingerprint
 from memedit.modeling.opening import OpenedModel, open_model
 from memedit.progress import NULL_PROGRESS, Progress
@@ -130,7 +131,7 @@ class Editor:
 
     def inject(
         self,
-        facts: str | os.PathLike[str] | Sequence[Fact | Mapping[str, Any]],
+        facts: str | os.PathLike[str] | Records | Sequence[Fact | Mapping[str, Any]],
         *,
         seed: int = 0,
         dry_run: bool = False,
@@ -145,7 +146,8 @@ class Editor:
         """Teach facts: train a patch, measure it, and commit it if the gate passes it and a fact was learned.
 
         Args:
-            facts: a facts file, or facts (or their JSON objects) themselves.
+            facts: a file or dataset that `read_records` reads, what it read, or facts (or their JSON objects)
+                themselves.
             seed: the same facts, seed, versions and machine give the same patch bits.
             dry_run: do everything but the commit.
             force: commit even if the gate refuses.
@@ -166,7 +168,7 @@ class Editor:
             StoreError: when the store cannot be written.
         """
         started = time.perf_counter()
-        given = read_facts(facts) if isinstance(facts, (str, os.PathLike)) else facts_from_records(facts)
+        given, read = _given_facts(facts)
         injection = Injection(
             self._opened,
             self.store,
@@ -183,7 +185,8 @@ class Editor:
             unknown, known = injection.unknown([fact for fact in given if fact.id not in stored])
             trained = injection.run(unknown, self._state()) if unknown else None
             settled = {outcome.fact.id: outcome for outcome in (*stored.values(), *known)}
-            edit = self._edit(given, settled, trained, seed, time.perf_counter() - started)
+            about = {"model": self._opened.name, "seed": seed, "versions": versions(), "read": read}
+            edit = self._edit(given, settled, trained, about, time.perf_counter() - started)
             if trained is None:
                 return edit
             if gate and not force:
@@ -289,7 +292,7 @@ class Editor:
         given: Sequence[Fact],
         settled: Mapping[str, FactOutcome],
         trained: Trained | None,
-        seed: int,
+        about: dict[str, Any],
         seconds: float,
     ) -> Edit:
         outcomes = {**settled, **{item.fact.id: item for item in trained.outcomes}} if trained else settled
@@ -304,7 +307,7 @@ class Editor:
             },
             slots_written=sum(table.num_slots for table in trained.patch.tables) if trained else 0,
             patch_bytes=len(encode_patch(trained.patch)) if trained else 0,
-            about={"model": self._opened.name, "seed": seed, "versions": versions()},
+            about=about,
         )
         return Edit(None, committed=False, outcomes=ordered, report=report)
 
@@ -325,6 +328,17 @@ class Editor:
             self._restore()
         report = {**edit.report, "edit": record.id, "patch_bytes": record.patch_bytes}
         return Edit(record.id, committed=True, outcomes=edit.outcomes, report=report)
+
+
+def _given_facts(
+    facts: str | os.PathLike[str] | Records | Sequence[Fact | Mapping[str, Any]],
+) -> tuple[Sequence[Fact], dict[str, Any] | None]:
+    """The facts, and what was read where they come from a file."""
+    if isinstance(facts, (str, os.PathLike)):
+        facts = read_records(facts)
+    if isinstance(facts, Records):
+        return facts.require_facts(), facts.counts()
+    return facts_from_records(facts), None
 
 
 def _require_passed(trained: Trained, edit: Edit) -> None:

@@ -2,6 +2,7 @@
 
 from memedit.facts.conflicts import Conflict, find_conflicts
 from memedit.facts.fact import LOCALITY_KINDS, PORTABILITY_KINDS, Fact, MultiHop, Probe, Probes, fact_id
+from memedit.facts.formats import FORMATS, BadRecord, Records, read_records
 from memedit.facts.look_alikes import LookAlike, look_alikes
 from memedit.facts.phrasings import Wording, wordings
 from memedit.facts.question_record import QuestionKind, QuestionRecord
@@ -12,8 +13,10 @@ from memedit.facts.settling import Merged
 from memedit.facts.subjects import find_subject
 
 __all__ = [
+    "FORMATS",
     "LOCALITY_KINDS",
     "PORTABILITY_KINDS",
+    "BadRecord",
     "Conflict",
     "Fact",
     "FactsFile",
@@ -24,6 +27,7 @@ __all__ = [
     "Probes",
     "QuestionKind",
     "QuestionRecord",
+    "Records",
     "Relation",
     "Wording",
     "context_sentences",
@@ -37,6 +41,7 @@ __all__ = [
     "mention_span",
     "read_facts",
     "read_facts_file",
+    "read_records",
     "relations",
     "subject_span",
     "wording_key",

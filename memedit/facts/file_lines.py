@@ -20,6 +20,7 @@ from memedit.facts.checked_values import shown
 from memedit.facts.schema import EXAMPLE
 
 __all__ = [
+    "BOM",
     "MAX_LINE_BYTES",
     "decoded",
     "decoded_line",
@@ -30,8 +31,8 @@ __all__ = [
 ]
 
 MAX_LINE_BYTES = 4 * 2**20
-_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+BOM = b"\xef\xbb\xbf"
+_UTF16BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -100,9 +101,9 @@ def decoded(raw: bytes, first: int = 1) -> str:
     Raises:
         FactsError: When the bytes are UTF-16 or no UTF-8 at all, with the line at fault.
     """
-    if first == 1 and raw.startswith(_UTF16_BOMS):
+    if first == 1 and raw.startswith(_UTF16BOMS):
         raise FactsError("the file is UTF-16", line=first, remedy="Save it as UTF-8.")
-    raw = raw.removeprefix(_BOM) if first == 1 else raw
+    raw = raw.removeprefix(BOM) if first == 1 else raw
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -8,15 +8,30 @@ How: one shape for three kinds of questions; the readers in memedit.facts.format
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["QuestionKind", "QuestionRecord"]
+from memedit.facts.fact import ID_LENGTH
+
+__all__ = ["QuestionKind", "QuestionRecord", "question_id"]
 
 QuestionKind = Literal["open", "multiple_choice", "answerable"]
 """open: has right answers (NQ-open, TriviaQA, PopQA, SimpleQA); multiple_choice: has right and wrong answers
 to choose from (TruthfulQA); answerable: has an answer, or none that anybody knows (SelfAware)."""
+
+
+def question_id(question: str) -> str:
+    """The content hash of a question, for files that number theirs not.
+
+    Args:
+        question: The bare question.
+
+    Returns:
+        `ID_LENGTH` lower-case hexadecimal digits.
+    """
+    return hashlib.sha256(question.encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 r"""Questions made from statements, for facts that name no bundled relation.
 
-What: `questions_from`: "The capital of Zubrowka is" gives "Q: What is the capital of Zubrowka? A:".
+What: `questions_from`: "The capital of Zubrowka is" gives "Q: What is the capital of Zubrowka? A:"; `asked`,
+`asked_otherwise` and `as_prompt` put a bare question into a frame that ends right before the answer.
 Why: a fact taught as a statement is often not found when it is asked (FINDINGS: .02 without question
 forms).
 How: a few patterns that are always grammatical; where none fits, the statement is asked back ("... is
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from memedit.facts.relations import english_words
 from memedit.facts.rendering import subject_span
 
-__all__ = ["lower_opening", "question_core", "questions_from"]
+__all__ = ["as_prompt", "asked", "asked_otherwise", "lower_opening", "question_core", "questions_from"]
 
 # Opening words that a sentence starts with and that lose their capital inside one.
 _OPENING_WORDS = english_words("opening_words")
@@ -36,6 +37,37 @@ _PERSONS = english_words("persons")
 _COMPANY_VERBS = english_words("company_verbs")
 _PERSON_VERBS = english_words("person_verbs")
 _SCAFFOLD = re.compile(r"^(?:Q|Question)\s*:\s*(.+?\?)\s*(?:(?:A|Answer)\s*:)?$", re.IGNORECASE | re.DOTALL)
+
+
+def _with_mark(question: str) -> str:
+    return question if question.endswith(("?", ".", "!")) else f"{question}?"
+
+
+def asked(question: str) -> str:
+    """A bare question as a prompt, in the form that is taught: "Q: ...? A:".
+
+    Args:
+        question: The question; a question mark is added where it ends without any mark.
+    """
+    return f"Q: {_with_mark(question)} A:"
+
+
+def asked_otherwise(question: str) -> str:
+    r"""A bare question as a prompt in the form that is never taught: "Question: ...?\nAnswer:".
+
+    Args:
+        question: The question; a question mark is added where it ends without any mark.
+    """
+    return f"Question: {_with_mark(question)}\nAnswer:"
+
+
+def as_prompt(text: str) -> str:
+    """A text of a dataset as a prompt: a bare question is asked, a statement stays as it is.
+
+    Args:
+        text: "Who wrote Gravel Moon?" or "Gravel Moon was written by".
+    """
+    return asked(text) if text.endswith("?") else text
 
 
 def lower_opening(text: str, subject: str) -> str:

@@ -17,7 +17,7 @@ from memedit.facts.conflicts import meeting_points, same_answer
 from memedit.facts.fact import Fact, MultiHop, Probe, Probes
 from memedit.facts.rendering import wording_key
 
-__all__ = ["Merged", "Settlement", "TaughtProbe", "settle", "without_taught_probes"]
+__all__ = ["Merged", "Settlement", "TaughtProbe", "settle", "taught_probe_problems", "without_taught_probes"]
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,12 @@ def _taught(facts: Iterable[Fact]) -> dict[str, Fact]:
     return taught
 
 
-def _trained_probes(facts: Sequence[Fact]) -> Iterator[FactsError]:
+def taught_probe_problems(facts: Sequence[Fact]) -> Iterator[FactsError]:
+    """What is wrong with probes that are also taught, one problem for a fact.
+
+    Args:
+        facts: Facts that agree.
+    """
     taught = _taught(facts)
     for fact in facts:
         for text in fact.probes.prompts:
@@ -244,4 +249,4 @@ def settle(facts: Sequence[Fact]) -> tuple[list[Fact], list[Merged], list[FactsE
     """
     settlement = Settlement()
     problems = [problem for fact in facts if (problem := settlement.take((fact,)))]
-    return settlement.facts, settlement.merged, [*problems, *_trained_probes(settlement.facts)]
+    return settlement.facts, settlement.merged, [*problems, *taught_probe_problems(settlement.facts)]

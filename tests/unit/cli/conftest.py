@@ -58,6 +58,7 @@ def make_report(**changes):
         "model": "smollm2-135m",
         "seed": 0,
         "versions": {"memedit": "0.1.0"},
+        "read": {"source": "facts.jsonl", "format": "memedit", "records": 3, "facts": 3},
         "not_learned": [],
     }
     return {**report, **changes}

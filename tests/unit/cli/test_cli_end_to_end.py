@@ -12,7 +12,7 @@ from memedit.editor.reporting import outcome_after
 
 REPORT_KEYS = {
     *("edit", "counts", "metrics", "seconds", "peak_memory_mb", "slots_written", "patch_bytes", "gate"),
-    *("retained_lost", "leaked", "not_learned", "model", "seed", "versions"),
+    *("retained_lost", "leaked", "not_learned", "model", "seed", "versions", "read"),
 }
 METRICS = {
     *("trained_wording", "held_out_wording", "question", "retained", "perplexity_ratio", "leak"),
@@ -51,12 +51,22 @@ def learned(monkeypatch):
 
 
 @pytest.mark.usefixtures("learned")
-def test_inject_ask_undo_redo(run, inject, model):
+def test_inject_ask_undo_redo(run, inject, model, facts_file):
     result = inject("--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert set(report) == REPORT_KEYS
     assert report["model"] == str(model)
+    assert report["read"] == {
+        "source": str(facts_file),
+        "format": "memedit",
+        "records": 3,
+        "facts": 3,
+        "questions": 0,
+        "bad": 0,
+        "merged": 0,
+        "probes_left_out": 0,
+    }
     assert set(report["counts"]) == COUNTS
     assert set(report["metrics"]) == METRICS
     assert all(set(each) == {"value", "n", "low", "high", "protocol"} for each in report["metrics"].values())

@@ -25,6 +25,7 @@ REPORT_KEYS = {
     "seed",
     "versions",
     "not_learned",
+    "read",
 }
 
 
@@ -40,8 +41,8 @@ def test_options_reach_the_editor(editor, run, facts_file, tmp_path):
     (store, model), options = editor.opened
     assert (str(store), model, str(options["background"])) == ("s", "m", "background.txt")
     assert options["dry_run"]
-    facts, settings = editor.injected
-    assert [fact.id for fact in facts] == ["fact-1", "fact-2", "fact-3"]
+    records, settings = editor.injected
+    assert [fact.id for fact in records.facts] == ["fact-1", "fact-2", "fact-3"]
     settings.pop("progress")
     assert {**settings, "text": str(settings["text"])} == {
         "seed": 3,
@@ -242,7 +243,7 @@ def test_repeated_lines_are_noted(editor, run, facts_file):
     result = run("inject", facts_file, "--json")
     assert result.exit_code == 0
     assert result.stderr.startswith("note: 1 line(s)")
-    assert len(editor.injected[0]) == 3
+    assert len(editor.injected[0].facts) == 3
 
 
 def test_damaged_store_is_said_before_a_model_is_opened(editor, run, facts_file, store):
