@@ -289,9 +289,9 @@ def refusals():
         ),
         ((values, rows.int(), gradient, adam, state), "^rows: got torch.int32"),
         ((values, rows[None], gradient, adam, state), "^rows: got"),
-        ((values, rows.flip(0), gradient, adam, state), "^rows: got slots out of order"),
-        ((values, rows * 0, gradient, adam, state), "^rows: got slots out of order"),
-        ((values, rows - 2, gradient, adam, state), "^rows: got slots out of order, repeated or negative"),
+        ((values, rows.flip(0), gradient, adam, state), "^rows: got numbers out of order"),
+        ((values, rows * 0, gradient, adam, state), "^rows: got numbers out of order"),
+        ((values, rows - 2, gradient, adam, state), "^rows: got numbers out of order, repeated or negative"),
         ((values, rows + 2, gradient, adam, state), "^rows: got 6, expected 0 to 5"),
         ((values, rows, gradient.half(), adam, state), "^gradient: got torch.float16"),
         ((values, rows, gradient[:1], adam, state), r"^gradient: got \(1, 3\), expected \(2, 3\)"),
@@ -308,7 +308,7 @@ def refusals():
         ((values, rows, gradient, adam, state, rows), "^state_rows: got 4, expected 0 to 1"),
         ((values, rows, gradient, sgd, sgd.new_state(4, 3), rows), "^state_rows: got 4, expected 0 to 3"),
         ((values, rows, gradient, adagrad, adagrad.new_state(4, 3), rows), "^state_rows: got 4, expected 0"),
-        ((values, rows, gradient, adam, state, rows.flip(0)), "^state_rows: got slots out of order"),
+        ((values, rows, gradient, adam, state, rows.flip(0)), "^state_rows: got numbers out of order"),
     ]
 
 
@@ -343,7 +343,7 @@ def test_restoring_refuses_what_does_not_fit():
     for arguments, message in [
         ((values.double(), rows, replaced), "^values: got torch.float64"),
         ((values, rows.float(), replaced), "^rows: got torch.float32"),
-        ((values, rows.flip(0), replaced), "^rows: got slots out of order"),
+        ((values, rows.flip(0), replaced), "^rows: got numbers out of order"),
         ((values, rows + 2, replaced), "^rows: got 6"),
         ((values, rows, replaced.half()), "^replaced: got torch.float16"),
         ((values, rows, replaced[:1]), r"^replaced: got torch.float32 \(1, 3\)"),
