@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from memedit_kernels.slot_bag import lookup_owners, ownership_gate
+from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
 from memedit.editing.frozen_blocks import FrozenBlocks, PrefixKeys
 from memedit.editing.row_states import BATCH_TOKENS, RowState
 from memedit.editing.rows import TeachingRow
-from memedit.modeling import Overlay, lookup_owners, ownership_gate, written_rows
+from memedit.modeling import Overlay
 from memedit.modeling.lower_blocks import length_batches
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -27,8 +29,9 @@ class Lesson:
         fact: index of the fact.
         prefix: keys and values of what comes before.
         hidden: [time, hidden_size], the memory block's output, earlier edits included, this one not.
-        rows: int64 [time, heads * k], row of the delta that a look-up reads, -1 = none.
-        weights: fp32 [time, heads * k], after the ownership gate.
+        slots: int64 [time, heads * k].
+        weights: fp32 [time, heads * k], after the ownership gate; 0 where a look-up reads nothing that is
+            trained.
         answer: int64 [answer], the tokens to learn.
         answer_start: index in hidden of the token that predicts the first of them.
     """
@@ -36,7 +39,7 @@ class Lesson:
     fact: int
     prefix: PrefixKeys
     hidden: Tensor
-    rows: Tensor
+    slots: Tensor
     weights: Tensor
     answer: Tensor
     answer_start: int
@@ -49,7 +52,7 @@ class _OpenRow:
     row: TeachingRow
     hidden: Tensor
     first: int
-    rows: Tensor
+    slots: Tensor
     weights: Tensor
 
 
@@ -98,16 +101,16 @@ def make_lessons(
 def _open_row(
     row: TeachingRow, state: RowState, overlay: Overlay, slots: Tensor, heads: int
 ) -> _OpenRow | None:
-    written = written_rows(overlay.slots, state.slots)
+    written = slot_rows(state.slots, overlay.slots)
     owners = lookup_owners(overlay.owners, written)
     gated, _, _ = ownership_gate(owners, state.weights, overlay.thresholds, heads)
-    trained = written_rows(slots, state.slots).masked_fill(gated == 0, -1)
-    opens = (trained >= 0).any(-1).nonzero().flatten()
+    trained = gated.masked_fill(slot_rows(state.slots, slots) < 0, 0.0)
+    opens = (trained != 0).any(-1).nonzero().flatten()
     first = int(opens[0]) if len(opens) else len(state.hidden)
     if first >= row.encoded.num_prompt:
         return None
     earlier = _earlier_edits(overlay, written, gated).to(state.hidden.dtype)
-    return _OpenRow(row, state.hidden + earlier, first, trained[first:], gated[first:])
+    return _OpenRow(row, state.hidden + earlier, first, state.slots[first:], trained[first:])
 
 
 def _earlier_edits(overlay: Overlay, written: Tensor, gated: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ def _lesson(opened: _OpenRow, prefix: PrefixKeys) -> Lesson:
         fact=opened.row.fact,
         prefix=prefix,
         hidden=opened.hidden[opened.first :].clone(),
-        rows=opened.rows,
+        slots=opened.slots,
         weights=opened.weights,
         answer=torch.tensor(encoded.answer_ids),
         answer_start=encoded.num_prompt - 1 - opened.first,

@@ -157,6 +157,7 @@ def train_plan(
     trained = train_delta(
         lessons,
         blocks,
+        slots=plan.selection.slots,
         owners=plan.selection.owners,
         num_facts=len(plan.facts),
         dim=model.config.value_dim,

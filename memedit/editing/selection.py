@@ -13,10 +13,11 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
+from memedit_kernels.slot_bag import lookup_owners
+from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
 from memedit.editing.row_states import SubjectRouting
-from memedit.modeling import lookup_owners, written_rows
 from memedit.modeling.background import BackgroundStatistics
 
 
@@ -141,7 +142,7 @@ class SlotSelector:
 
     def _text_mass(self, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
         """Subject, background token and mass wherever a token, no mention of the subject, hits its slots."""
-        owners = lookup_owners(selection.owners, written_rows(selection.slots, self.text_slots))
+        owners = lookup_owners(selection.owners, slot_rows(self.text_slots, selection.slots))
         token, column = (owners >= 0).nonzero(as_tuple=True)
         keys = owners[token, column] * len(self.text_slots) + token
         pairs, position = keys.unique(return_inverse=True)
@@ -201,5 +202,5 @@ def _top_slots(owner: Tensor, slot: Tensor, score: Tensor, count: int) -> tuple[
 
 def owner_mass(selection: Selection, routing: SubjectRouting, heads: int) -> Tensor:
     """Routing mass of each row's own subject, fp32 [rows], 0 to 1."""
-    owners = lookup_owners(selection.owners, written_rows(selection.slots, routing.slots))
+    owners = lookup_owners(selection.owners, slot_rows(routing.slots, selection.slots))
     return (routing.weights * (owners == routing.owners[:, None])).sum(-1) / heads

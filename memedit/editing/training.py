@@ -1,8 +1,10 @@
 """Training a patch: breadth-first mini-batches over all facts, touching nothing but the delta's rows.
 
-The trainable thing is a compact [selected, dim] delta. A row's optimizer state moves only when the row is
-read (Adam moves rows that were not touched, which would blur facts that are done). A fact whose every answer
-token is right with margin leaves the batches; training ends when all have left or the budget is spent.
+The trainable thing is a compact [selected, dim] delta. Autograd goes down to the memory layer's output and no
+further: the gradient of the rows that a batch read is summed from there, and they are updated in place. A
+row's optimizer state moves only when the row is read (Adam moves rows that were not touched, which would blur
+facts that are done). A fact whose every answer token is right with margin leaves the batches; training ends
+when all have left or the budget is spent.
 
 Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.22072); Adam, Kingma & Ba 2015.
 """
@@ -12,7 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from memedit_kernels.slot_bag import slot_bag
+from memedit_kernels.slot_bag import SlotOverlay, slot_bag
+from memedit_kernels.slot_gradient import row_gradient, slot_gradient
+from memedit_kernels.slot_rows import slot_rows
+from memedit_kernels.slot_update import RowAdam, slot_update
 from torch import Tensor
 from torch.nn import functional
 
@@ -71,61 +76,55 @@ class SharedRows:
     """A delta whose rows are the sum of a part that all rows of a subject share and a part of their own.
 
     What is learned at the slots of one wording then holds for those that another wording hits.
+
+    Args:
+        slots: int64 [rows], ascending: the slots that are trained.
+        owners: int64 [rows], the subject of each.
+        dim: width of a row.
+        settings: learning rates and decays.
     """
 
-    def __init__(self, owners: Tensor, num_owners: int, dim: int, settings: TrainingSettings) -> None:
-        self.owners, self.settings = owners, settings
-        self.shared, self.own = torch.zeros(num_owners, dim), torch.zeros(len(owners), dim)
-        self.adam_shared, self.adam_own = RowAdam(self.shared, settings), RowAdam(self.own, settings)
+    def __init__(self, slots: Tensor, owners: Tensor, dim: int, settings: TrainingSettings) -> None:
+        num_owners = int(owners.max()) + 1 if len(owners) else 0
+        self.slots, self.owners, self.settings = slots, owners, settings
+        self.shared = torch.zeros(num_owners, dim, device=slots.device)
+        self.own = torch.zeros(len(owners), dim, device=slots.device)
+        rule = self._rule(settings.learning_rate)
+        self.state_shared = rule.new_state(num_owners, dim, slots.device)
+        self.state_own = rule.new_state(len(owners), dim, slots.device)
 
-    def read(self, rows: Tensor) -> Tensor:
-        """Values of some rows, fp32 [rows, dim], as a leaf that collects a gradient."""
-        return (self.shared[self.owners[rows]] + self.own[rows]).requires_grad_(True)  # noqa: FBT003
+    def touched(self, slots: Tensor, weights: Tensor) -> Tensor:
+        """Rows that look-ups [tokens, j] read with a weight above 0, int64 ascending, each once."""
+        rows = slot_rows(slots, self.slots)
+        touched: Tensor = rows[(rows >= 0) & (weights != 0)].unique()
+        return touched
 
-    @torch.no_grad()
+    def read(self, rows: Tensor) -> SlotOverlay:
+        """Slots and values of some rows."""
+        return SlotOverlay(self.slots[rows], self.shared[self.owners[rows]] + self.own[rows])
+
     def step(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
-        """Move the rows that were read by their gradient [rows, dim]."""
+        """Move the rows that were read by their gradient, fp32 [rows, dim]."""
         owners, position = self.owners[rows].unique(return_inverse=True)
-        summed = torch.zeros(len(owners), gradient.shape[1]).index_add_(0, position, gradient)
-        self.adam_shared.step(owners, summed, rate)
-        self.adam_own.step(rows, gradient, rate * self.settings.row_rate)
+        ones = torch.ones(len(rows), 1, device=rows.device)
+        summed = row_gradient(gradient, position[:, None], ones, len(owners))
+        rule, slower = self._rule(rate), self._rule(rate * self.settings.row_rate)
+        slot_update(self.shared, owners, summed, rule, self.state_shared, state_rows=owners)
+        slot_update(self.own, rows, gradient, slower, self.state_own, state_rows=rows)
 
     def delta(self) -> Tensor:
         """All rows, fp32 [rows, dim]."""
         return self.shared[self.owners] + self.own
 
-
-class RowAdam:
-    """Adam whose moments and step counts advance only for the rows that a step touches."""
-
-    def __init__(self, values: Tensor, settings: TrainingSettings) -> None:
-        self.values, self.settings = values, settings
-        self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
-        self.steps = torch.zeros(len(values), 1)
-
-    @torch.no_grad()
-    def step(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
-        """Move some rows.
-
-        Args:
-            rows: int64 [touched], each once.
-            gradient: fp32 [touched, dim].
-            rate: learning rate of this step.
-        """
-        beta1, beta2 = self.settings.beta1, self.settings.beta2
-        self.steps[rows] += 1
-        first = self.first[rows].mul_(beta1).add_(gradient, alpha=1 - beta1)
-        second = self.second[rows].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        self.first[rows], self.second[rows] = first, second
-        steps = self.steps[rows]
-        scale = (1 - beta2**steps).sqrt() / (1 - beta1**steps)
-        self.values[rows] -= rate * scale * first / (second.sqrt() + 1e-8)
+    def _rule(self, rate: float) -> RowAdam:
+        return RowAdam(rate, self.settings.beta1, self.settings.beta2)
 
 
 def train_delta(
     lessons: Sequence[Lesson],
     blocks: FrozenBlocks,
     *,
+    slots: Tensor,
     owners: Tensor,
     num_facts: int,
     dim: int,
@@ -138,6 +137,7 @@ def train_delta(
     Args:
         lessons: what is taught; every fact with at least one lesson can be learned.
         blocks: the frozen blocks above the memory layer.
+        slots: int64 [rows], ascending: the slots that are trained, one for each row of the delta.
         owners: int64 [rows], the subject of each row of the delta.
         num_facts: facts in the batch, those without a lesson included.
         dim: width of the delta's rows.
@@ -148,7 +148,7 @@ def train_delta(
     Returns:
         The delta and which facts were learned.
     """
-    rows = SharedRows(owners, int(owners.max()) + 1 if len(owners) else 0, dim, settings)
+    rows = SharedRows(slots, owners, dim, settings)
     generator = torch.Generator().manual_seed(seed)
     taught = torch.zeros(num_facts, dtype=torch.bool)
     taught[[lesson.fact for lesson in lessons]] = True
@@ -201,28 +201,34 @@ def _batches(lessons: Sequence[Lesson], size: int, generator: torch.Generator) -
 def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedRows, rate: float) -> list[Tensor]:
     """One forward, backward and update; returns each lesson's loss per answer token, before the update."""
     longest = round_up(max(len(lesson.hidden) for lesson in batch), 4)
-    hidden = torch.stack([_padded(lesson.hidden, longest, 0) for lesson in batch])
-    looked_up = torch.stack([_padded(lesson.rows, longest, -1) for lesson in batch]).flatten(0, 1)
-    weights = torch.stack([_padded(lesson.weights, longest, 0) for lesson in batch]).flatten(0, 1)
-    touched, local = looked_up.unique(return_inverse=True)
-    if touched[0] == -1:
-        touched, local = touched[1:], local - 1
-    values = rows.read(touched)
-    written = slot_bag(values, local, weights).view(len(batch), longest, -1)
-    out = blocks.forward(hidden + written.to(hidden.dtype), [lesson.prefix for lesson in batch])
+    hidden, slots, weights = (
+        torch.stack([_padded(getattr(lesson, name), longest) for lesson in batch])
+        for name in ("hidden", "slots", "weights")
+    )
+    slots, weights = slots.flatten(0, 1), weights.flatten(0, 1)
+    touched = rows.touched(slots, weights)
+    overlay = rows.read(touched)
+    written = slot_bag(slots, weights, overlay=overlay).requires_grad_()
+    loss = _losses(batch, blocks, hidden + written.view(hidden.shape).to(hidden.dtype))
+    (grad_written,) = torch.autograd.grad(loss.mean(), written)
+    rows.step(touched, slot_gradient(grad_written, slots, weights, overlay.slots), rate)
+    return list(loss.detach().split([len(lesson.answer) for lesson in batch]))
+
+
+def _losses(batch: Sequence[Lesson], blocks: FrozenBlocks, hidden: Tensor) -> Tensor:
+    """Cross-entropy of every answer token of a batch, one lesson after the other: fp32 [answer tokens]."""
+    out = blocks.forward(hidden, [lesson.prefix for lesson in batch])
     counts = [len(lesson.answer) for lesson in batch]
     lines = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts))
     places = torch.cat([lesson.answer_start + torch.arange(len(lesson.answer)) for lesson in batch])
     answers = torch.cat([lesson.answer for lesson in batch])
     read = out[lines, places]
     read = torch.cat([read, read.new_zeros(round_up(len(read), 32) - len(read), read.shape[-1])])
-    loss = functional.cross_entropy(blocks.logits(read)[: len(answers)], answers, reduction="none")
-    (gradient,) = torch.autograd.grad(loss.mean(), values)
-    rows.step(touched, gradient, rate)
-    return list(loss.detach().split(counts))
+    return functional.cross_entropy(blocks.logits(read)[: len(answers)], answers, reduction="none")
 
 
-def _padded(part: Tensor, length: int, filler: int) -> Tensor:
+def _padded(part: Tensor, length: int) -> Tensor:
+    """Zeros up to a length; a look-up of slot 0 with weight 0 reads nothing."""
     if len(part) == length:
         return part
-    return torch.cat([part, part.new_full((length - len(part), *part.shape[1:]), filler)])
+    return torch.cat([part, part.new_zeros(length - len(part), *part.shape[1:])])

@@ -25,12 +25,7 @@ if TYPE_CHECKING:
     from memedit.modeling.memory_table import MemoryTable as MemoryTable
     from memedit.modeling.model import MemoryLlamaForCausalLM as MemoryLlamaForCausalLM
     from memedit.modeling.model import MemoryLlamaModel as MemoryLlamaModel
-    from memedit.modeling.overlay import NOT_WRITTEN as NOT_WRITTEN
-    from memedit.modeling.overlay import UNGATED as UNGATED
     from memedit.modeling.overlay import Overlay as Overlay
-    from memedit.modeling.overlay import lookup_owners as lookup_owners
-    from memedit.modeling.overlay import ownership_gate as ownership_gate
-    from memedit.modeling.overlay import written_rows as written_rows
 
 _MODULES = {
     "encoding": ("EncodedFact", "bos_ids", "encode_fact", "prompt_ids"),
@@ -40,7 +35,7 @@ _MODULES = {
     "memory_table": ("GatedLookup", "MemoryTable"),
     # The configuration comes by way of the model, so that whoever has it can use the Auto classes.
     "model": ("MemoryLlamaConfig", "MemoryLlamaForCausalLM", "MemoryLlamaModel"),
-    "overlay": ("NOT_WRITTEN", "UNGATED", "Overlay", "lookup_owners", "ownership_gate", "written_rows"),
+    "overlay": ("Overlay",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any
 
+from memedit_kernels.product_key_topk import MAX_K
 from transformers import LlamaConfig
 
 PLACEMENTS = ("parallel", "replace")
@@ -26,7 +27,7 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_num_keys: sub-keys per half, n; the table has n * n slots.
         memory_key_dim: width of a head's query, both halves together; even.
         memory_heads: look-ups per token and layer, each with its own sub-keys.
-        memory_top_k: slots per head and token.
+        memory_top_k: slots per head and token, at most min(memory_num_keys, 128).
         memory_value_dim: width of a slot's value; None = hidden_size.
         memory_query_window: how many tokens' hidden states a query sees; 1 = the paper's.
         memory_query_norm: "none", or "halves": halves and sub-keys are L2-normalised and a score is
@@ -102,9 +103,11 @@ class MemoryLlamaConfig(LlamaConfig):
             _check_count("memory_bos_token_id", self.memory_bos_token_id, minimum=0)
         if self.memory_key_dim % 2:
             raise _wrong("memory_key_dim", self.memory_key_dim, "an even number: a query has two halves")
-        if self.memory_top_k > self.num_slots:
+        if self.memory_top_k > min(self.memory_num_keys, MAX_K):
             raise _wrong(
-                "memory_top_k", self.memory_top_k, f"at most the {self.num_slots} slots of the table"
+                "memory_top_k",
+                self.memory_top_k,
+                f"at most min(memory_num_keys, {MAX_K}) = {min(self.memory_num_keys, MAX_K)}",
             )
         temperature = self.memory_temperature
         if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):

@@ -8,11 +8,12 @@ layers may share one table.
 from typing import NamedTuple
 
 import torch
-from memedit_kernels.slot_bag import slot_bag
+from memedit_kernels.slot_bag import SlotOverlay, lookup_owners, ownership_gate, slot_bag
+from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor, nn
 
 from memedit.modeling.configuration import MemoryLlamaConfig
-from memedit.modeling.overlay import Overlay, lookup_owners, ownership_gate, written_rows
+from memedit.modeling.overlay import Overlay
 
 OVERLAY_BUFFERS = ("overlay_slots", "overlay_values", "overlay_owners", "overlay_thresholds")
 
@@ -66,11 +67,10 @@ class MemoryTable(nn.Module):
     @property
     def overlay(self) -> Overlay | None:
         """The written rows, None when there are none."""
-        slots, values = self.overlay_slots, self.overlay_values
-        owners, thresholds = self.overlay_owners, self.overlay_thresholds
-        if slots is None or values is None or owners is None or thresholds is None:
+        rows = self._written_rows()
+        if rows is None or rows.owners is None or rows.thresholds is None:
             return None
-        return Overlay(slots, values.float(), owners, thresholds.float(), self.owner_names)
+        return Overlay(rows.slots, rows.values, rows.owners, rows.thresholds, self.owner_names)
 
     def set_overlay(self, overlay: Overlay | None) -> None:
         """Put these written rows in place of the present ones; None, or no rows, takes them away.
@@ -109,11 +109,12 @@ class MemoryTable(nn.Module):
         Returns:
             The look-ups, None when the table has no overlay.
         """
-        if self.overlay_slots is None or self.overlay_owners is None or self.overlay_thresholds is None:
+        written = self._written_rows()
+        if written is None or written.owners is None or written.thresholds is None:
             return None
-        rows = written_rows(self.overlay_slots, slots)
-        owners = lookup_owners(self.overlay_owners, rows)
-        gated, best_owner, mass = ownership_gate(owners, weights, self.overlay_thresholds.float(), self.heads)
+        rows = slot_rows(slots, written.slots)
+        owners = lookup_owners(written.owners, rows)
+        gated, best_owner, mass = ownership_gate(owners, weights, written.thresholds, self.heads)
         return GatedLookup(rows, gated, best_owner, mass)
 
     def forward(self, slots: Tensor, weights: Tensor) -> Tensor:
@@ -126,12 +127,13 @@ class MemoryTable(nn.Module):
         Returns:
             fp32 [tokens, value_dim].
         """
-        found = self.look_up_overlay(slots, weights)
-        bag: Tensor | None = None
-        if self.values is not None:
-            bag = slot_bag(self.values, slots, weights)
-        if found is not None and self.overlay_values is not None:
-            speaking = found.rows.masked_fill(found.weights == 0, -1)
-            written = slot_bag(self.overlay_values, speaking, found.weights)
-            bag = written if bag is None else bag + written
-        return weights.new_zeros(len(slots), self.value_dim) if bag is None else bag
+        if self.is_empty:
+            return weights.new_zeros(len(slots), self.value_dim)
+        return slot_bag(slots, weights, base=self.values, overlay=self._written_rows())
+
+    def _written_rows(self) -> SlotOverlay | None:
+        slots, values = self.overlay_slots, self.overlay_values
+        owners, thresholds = self.overlay_owners, self.overlay_thresholds
+        if slots is None or values is None or owners is None or thresholds is None:
+            return None
+        return SlotOverlay(slots, values.float(), owners, thresholds.float(), self.heads)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from memedit_kernels.slot_bag import UNGATED
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -30,7 +31,7 @@ from transformers.models.llama.modeling_llama import (
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_layer import MemoryLayer
 from memedit.modeling.memory_table import MemoryTable
-from memedit.modeling.overlay import UNGATED, Overlay
+from memedit.modeling.overlay import Overlay
 from memedit.modeling.window_state import extend_window_state, first_real_positions
 
 

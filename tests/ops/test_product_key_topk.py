@@ -2,120 +2,380 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memedit_kernels.product_key_topk import product_key_topk
+from memedit_kernels.product_key_topk import reference as reference_module
+
+# Half scores among which sums tie exactly, tie only after rounding to fp64 or fp32, or nearly tie.
+AWKWARD = (
+    0.0, -0.0, 1.0, -1.0, 1 + 2**-23, 1 - 2**-24, 2.0**24, 2.0**24 + 2, 1e30, -1e30, 1e-30, -1e-30, 2.0**-149,
+    -(2.0**-149), 2.0**-126, 0.1, 0.2, 0.3, 1.5e38, -1.5e38,
+)  # fmt: skip
 
 
-def every_sum(queries, sub_keys):
-    """Scores of all slots, fp64 [tokens, heads, n * n], from half scores rounded to fp32."""
-    half = queries.shape[-1] // 2
-    first = torch.einsum("thd,hnd->thn", queries[..., :half], sub_keys[:, 0]).double()
-    second = torch.einsum("thd,hnd->thn", queries[..., half:], sub_keys[:, 1]).double()
-    return (first[..., :, None] + second[..., None, :]).flatten(-2)
+def examples(count: int) -> int:
+    """Hypothesis examples: fewer in Triton's interpreter, where a program takes about 0.1 s."""
+    import os
+
+    return max(8, count // 8) if os.environ.get("MEMEDIT_KERNELS") == "triton" else count
 
 
-def brute_force(queries, sub_keys, k):
-    scores = every_sum(queries, sub_keys)
-    slots = torch.empty(*scores.shape[:2], k, dtype=torch.int64)
-    for token in range(scores.shape[0]):
-        for head in range(scores.shape[1]):
-            row = scores[token, head].tolist()
-            order = sorted(range(len(row)), key=lambda slot: (-row[slot], slot))
-            slots[token, head] = torch.tensor(order[:k])
-    return slots, scores.gather(-1, slots)
+def brute_force(first, second, k):
+    """The k best of all pairs of two halves' fp32 scores [n], by exact sum, then slot."""
+    first, second = ([Fraction(score) for score in half.tolist()] for half in (first, second))
+    num_keys = len(second)
+    sums = [
+        (-(one + other), i * num_keys + j) for i, one in enumerate(first) for j, other in enumerate(second)
+    ]
+    return [slot for _, slot in sorted(sums)[:k]]
 
 
-@settings(max_examples=60, deadline=None)
+def assert_equals_brute_force(queries, sub_keys, k):
+    """For key_dim 2: a half's score is one product, rounded once, however it is computed."""
+    slots, scores = product_key_topk(queries, sub_keys, k)
+    num_keys = sub_keys.shape[2]
+    for token in range(queries.shape[0]):
+        for head in range(queries.shape[1]):
+            first, second = (queries[token, head, half] * sub_keys[head, half, :, 0] for half in (0, 1))
+            expected = torch.tensor(brute_force(first, second, k))
+            assert slots[token, head].tolist() == expected.tolist()
+            sums = first[expected // num_keys] + second[expected % num_keys]
+            assert torch.equal(scores[token, head], sums)
+
+
+@settings(max_examples=examples(120), deadline=None)
 @given(data=st.data())
 def test_equals_brute_force_with_many_ties(data):
-    tokens, heads = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
-    num_keys, half = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 3))
-    k = data.draw(st.integers(1, num_keys**2))
+    heads, num_keys = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 30))
+    k = data.draw(st.integers(1, num_keys))
+    levels = data.draw(st.integers(1, len(AWKWARD)))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    pool = torch.tensor(AWKWARD)[torch.randperm(len(AWKWARD), generator=generator)[:levels]]
+    sub_keys = pool[torch.randint(0, levels, (heads, 2, num_keys, 1), generator=generator)]
+    queries = torch.tensor([1.0, -1.0, 0.5])[torch.randint(0, 3, (1, heads, 2), generator=generator)]
+    assert_equals_brute_force(queries, sub_keys, k)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(seed=st.integers(0, 2**31), num_keys=st.integers(1, 30), scale=st.sampled_from([1e-3, 1.0, 1e4]))
+def test_near_ties_are_ordered_by_the_exact_sum(seed, num_keys, scale):
+    generator = torch.Generator().manual_seed(seed)
+    # The second half's scores are so much larger that fp32 sums of different slots collide.
+    queries = torch.stack([torch.randn(2, 1, generator=generator) * scale, torch.full((2, 1), 512.0)], dim=-1)
+    sub_keys = torch.randn(1, 2, num_keys, 1, generator=generator)
+    assert_equals_brute_force(queries, sub_keys, min(8, num_keys))
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(data=st.data())
+def test_equals_brute_force_with_many_columns(data):
+    """Small integers: scores are exact, and most of them tie."""
+    tokens, heads = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))
+    num_keys, half = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 5))
+    k = data.draw(st.integers(1, num_keys))
     levels = data.draw(st.integers(0, 3))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
-    # Small integers: every score is exact, and most of them tie.
     queries = torch.randint(-levels, levels + 1, (tokens, heads, 2 * half), generator=generator).float()
     sub_keys = torch.randint(-levels, levels + 1, (heads, 2, num_keys, half), generator=generator).float()
     slots, scores = product_key_topk(queries, sub_keys, k)
-    expected_slots, expected_scores = brute_force(queries, sub_keys, k)
-    assert torch.equal(slots, expected_slots)
-    assert torch.equal(scores.double(), expected_scores)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), num_keys=st.integers(1, 12), scale=st.sampled_from([1e-3, 1.0, 1e4]))
-def test_near_ties_are_ordered_by_the_exact_sum(seed, num_keys, scale):
-    generator = torch.Generator().manual_seed(seed)
-    # One component a half: the half score is one rounded product, the same however it is computed. The second
-    # half's scores are so much larger that fp32 sums of different slots collide.
-    queries = torch.stack([torch.randn(3, 2, generator=generator) * scale, torch.full((3, 2), 512.0)], dim=-1)
-    sub_keys = torch.randn(2, 2, num_keys, 1, generator=generator)
-    k = min(8, num_keys**2)
-    slots, scores = product_key_topk(queries, sub_keys, k)
-    expected_slots, expected_scores = brute_force(queries, sub_keys, k)
-    assert torch.equal(slots, expected_slots)
-    assert torch.equal(scores, expected_scores.float())
-
-
-@pytest.mark.parametrize(("tokens", "num_keys", "key_dim"), [(37, 63, 10), (1, 512, 256), (1000, 17, 6)])
-def test_odd_and_large_sizes(tokens, num_keys, key_dim):
-    queries, sub_keys = torch.randn(tokens, 2, key_dim), torch.randn(2, 2, num_keys, key_dim // 2)
-    slots, scores = product_key_topk(queries, sub_keys, 16)
     full = every_sum(queries, sub_keys)
-    # Sums of key_dim products in fp32, in another order than einsum's.
-    tolerance = key_dim * torch.finfo(torch.float32).eps * float(full.abs().max())
+    expected, order = full.sort(dim=-1, descending=True, stable=True)
+    assert torch.equal(slots, order[..., :k])
+    assert torch.equal(scores.double(), expected[..., :k])
+
+
+def every_sum(queries, sub_keys):
+    """Scores of all slots, fp64 [tokens, heads, n * n]."""
+    half = queries.shape[-1] // 2
+    queries, sub_keys = queries.double(), sub_keys.double()
+    first = torch.einsum("thd,hnd->thn", queries[..., :half], sub_keys[:, 0])
+    second = torch.einsum("thd,hnd->thn", queries[..., half:], sub_keys[:, 1])
+    return (first[..., :, None] + second[..., None, :]).flatten(-2)
+
+
+# Numbers of keys that fill groups and blocks, and that do not; k of one key, of all, and of the most.
+SIZES = [
+    (1, 1), (2, 1), (37, 16), (63, 63), (128, 128), (130, 128), (300, 1), (512, 16), (576, 32), (1000, 5),
+    (1000, 100),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("num_keys", "k"), SIZES)
+def test_many_keys_with_many_ties(num_keys, k):
+    queries = torch.randint(-1, 2, (2, 1, 4)).float()
+    sub_keys = torch.randint(-1, 2, (1, 2, num_keys, 2)).float()
+    slots, scores = product_key_topk(queries, sub_keys, k)
+    expected, order = every_sum(queries, sub_keys).sort(dim=-1, descending=True, stable=True)
+    assert torch.equal(slots, order[..., :k])
+    assert torch.equal(scores.double(), expected[..., :k])
+
+
+@pytest.mark.parametrize(("num_keys", "k"), SIZES)
+def test_where_everything_ties_the_first_slots_win(num_keys, k):
+    slots, scores = product_key_topk(torch.zeros(2, 1, 4), torch.randn(1, 2, num_keys, 2), k)
+    assert slots.tolist() == [[list(range(k))]] * 2
+    assert not scores.any()
+
+
+@pytest.mark.parametrize(("num_keys", "k"), [(9, 2), (35, 4), (67, 3), (131, 2)])
+def test_the_last_keys_are_best_and_do_not_fill_a_group(num_keys, k):
+    sub_keys = torch.arange(num_keys).float().expand(1, 2, -1)[..., None]
+    for sign in (1.0, -1.0):
+        assert_equals_brute_force(torch.full((1, 1, 2), sign), sub_keys, k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("tokens", "num_keys", "key_dim"), [(37, 63, 10), (1, 512, 256), (1000, 17, 6)])
+def test_odd_and_large_sizes(tokens, num_keys, key_dim, dtype, on_triton):
+    tokens = min(tokens, 4) if on_triton else tokens
+    queries = torch.randn(tokens, 2, key_dim).to(dtype)
+    sub_keys = torch.randn(2, 2, num_keys, key_dim // 2).to(dtype)
+    slots, scores = product_key_topk(queries, sub_keys, 16)
+    assert scores.dtype == torch.float32
+    full = every_sum(queries, sub_keys)
+    # Both halves' sums of key_dim / 2 products in fp32, and their sum: each rounding is relative to at most
+    # the sum of the products' sizes.
+    sizes = every_sum(queries.abs(), sub_keys.abs())
+    tolerance = (key_dim / 2 + 1) * torch.finfo(torch.float32).eps * float(sizes.max())
     torch.testing.assert_close(scores.double(), full.gather(-1, slots), atol=tolerance, rtol=0)
     torch.testing.assert_close(scores.double(), full.topk(16, dim=-1).values, atol=tolerance, rtol=0)
+    assert (scores.diff(dim=-1) <= 0).all()
     assert all(len(set(row)) == 16 for row in slots.flatten(0, 1).tolist())
 
 
-def test_chunks_give_what_one_piece_gives(monkeypatch):
-    from memedit_kernels.product_key_topk import reference
+def test_slots_beyond_32_bits():
+    num_keys = 65536
+    sub_keys = torch.zeros(1, 2, num_keys, 1)
+    sub_keys[0, :, -1] = 2.0
+    sub_keys[0, :, 40000] = 1.0
+    slots, scores = product_key_topk(torch.ones(1, 1, 2), sub_keys, 3)
+    last = num_keys - 1
+    assert slots.flatten().tolist() == [
+        last * num_keys + last,
+        40000 * num_keys + last,
+        last * num_keys + 40000,
+    ]
+    assert scores.flatten().tolist() == [4.0, 3.0, 3.0]
 
-    queries, sub_keys = torch.randint(-2, 3, (50, 2, 4)).float(), torch.randint(-2, 3, (2, 2, 9, 2)).float()
-    slots, scores = product_key_topk(queries, sub_keys, 5)
-    monkeypatch.setattr(reference, "_CHUNK_ELEMENTS", 7 * 2 * 2 * 9)
-    chunked_slots, chunked_scores = product_key_topk(queries, sub_keys, 5)
-    assert torch.equal(slots, chunked_slots)
-    assert torch.equal(scores, chunked_scores)
+
+def test_strided_inputs():
+    queries, sub_keys = (
+        torch.randn(12, 6, 3).transpose(0, 2)[:, ::3],
+        torch.randn(5, 3, 2, 2).permute(3, 2, 0, 1),
+    )
+    sub_keys = torch.cat([sub_keys, sub_keys], dim=-1)[..., ::2].repeat(1, 1, 1, 3)[..., :6]
+    assert not queries.is_contiguous()
+    assert not sub_keys.is_contiguous()
+    strided = product_key_topk(queries, sub_keys, 4)
+    contiguous = product_key_topk(queries.contiguous(), sub_keys.contiguous(), 4)
+    assert torch.equal(strided[0], contiguous[0])
+    assert torch.equal(strided[1], contiguous[1])
+
+
+def test_chunks_give_what_one_piece_gives(monkeypatch, on_triton):
+    if on_triton:
+        from memedit_kernels.product_key_topk import triton_kernel as module
+    else:
+        module = reference_module
+    queries, sub_keys = torch.randint(-2, 3, (5, 2, 4)).float(), torch.randint(-2, 3, (2, 2, 9, 2)).float()
+    whole = product_key_topk(queries, sub_keys, 5)
+    sizes = []
+
+    def recorded(*arguments, scores_of=module.half_scores):
+        scores = scores_of(*arguments)
+        sizes.append(scores.numel())
+        return scores
+
+    budget = 2 * 2 * 2 * 9 + 1
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", budget)
+    monkeypatch.setattr(module, "half_scores", recorded)
+    chunked = product_key_topk(queries, sub_keys, 5)
+    assert torch.equal(whole[0], chunked[0])
+    assert torch.equal(whole[1], chunked[1])
+    # Two tokens' scores fit at a time: the memory does not grow with the number of tokens.
+    assert sizes == [72, 72, 36]
 
 
 def test_no_tokens():
-    slots, scores = product_key_topk(torch.empty(0, 2, 4), torch.zeros(2, 2, 3, 2), 4)
-    assert slots.shape == scores.shape == (0, 2, 4)
+    queries = torch.empty(0, 2, 4, requires_grad=True)
+    sub_keys = torch.zeros(2, 2, 3, 2, requires_grad=True)
+    slots, scores = product_key_topk(queries, sub_keys, 3)
+    assert slots.shape == scores.shape == (0, 2, 3)
     assert slots.dtype == torch.int64
+    scores.sum().backward()
+    assert queries.grad.shape == (0, 2, 4)
+    assert not sub_keys.grad.any()
 
 
 def test_zero_and_minus_zero_tie():
     sub_keys = torch.tensor([[[[-0.0], [0.0]], [[0.0], [-0.0]]]])
-    slots, _ = product_key_topk(torch.ones(1, 1, 2), sub_keys, 4)
-    assert slots.flatten().tolist() == [0, 1, 2, 3]
+    slots, _ = product_key_topk(torch.ones(1, 1, 2), sub_keys, 2)
+    assert slots.flatten().tolist() == [0, 1]
 
 
-def test_gradients_reach_queries_and_sub_keys():
-    queries = torch.randn(5, 2, 6, requires_grad=True)
-    sub_keys = torch.randn(2, 2, 7, 3, requires_grad=True)
-    slots, scores = product_key_topk(queries, sub_keys, 3)
+@pytest.mark.parametrize("lowered", ["matmul", "autocast"])
+def test_low_precision_products_do_not_reach_the_routing(lowered):
+    queries, sub_keys = torch.randn(3, 2, 128), torch.randn(2, 2, 64, 64)
+    expected = product_key_topk(queries, sub_keys, 8)
+    before = torch.get_float32_matmul_precision()
+    if lowered == "matmul":
+        torch.set_float32_matmul_precision("medium")
+    try:
+        setting = matmul_precision()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lowered == "autocast"):
+            got = product_key_topk(queries, sub_keys, 8)
+        assert matmul_precision() == setting
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(got[0], expected[0])
+    assert torch.equal(got[1], expected[1])
+
+
+def matmul_precision():
+    """What the process has set, by either of torch's interfaces."""
+    backends = torch.backends
+    newer = [backends.cuda.matmul, backends.mkldnn.matmul] if hasattr(backends.mkldnn, "matmul") else []
+    return torch.get_float32_matmul_precision(), [settings.fp32_precision for settings in newer]
+
+
+def dense_gradients(queries, sub_keys, slots, grad_scores):
+    """Gradients by autograd through all n * n sums in fp64."""
+    queries, sub_keys = (tensor.detach().double().requires_grad_() for tensor in (queries, sub_keys))
+    every_sum(queries, sub_keys).gather(-1, slots).backward(grad_scores.double())
+    return queries.grad, sub_keys.grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("tokens", "num_keys", "key_dim", "k"), [(5, 7, 6, 3), (37, 63, 34, 16), (40, 2, 4, 2)]
+)
+def test_gradients_against_fp64(tokens, num_keys, key_dim, k, dtype, on_triton):
+    tokens = min(tokens, 4) if on_triton else tokens
+    queries = torch.randn(tokens, 2, key_dim).to(dtype).requires_grad_()
+    sub_keys = torch.randn(2, 2, num_keys, key_dim // 2).to(dtype).requires_grad_()
+    slots, scores = product_key_topk(queries, sub_keys, k)
+    grad_scores = torch.randn(scores.shape)
+    scores.backward(grad_scores)
+    expected = dense_gradients(queries, sub_keys, slots, grad_scores)
+    sizes = dense_gradients(queries.abs(), sub_keys.abs(), slots, grad_scores.abs())
+    for got, want, size, terms in zip((queries, sub_keys), expected, sizes, (k, tokens * k), strict=True):
+        assert got.grad.dtype == dtype
+        # A product and a sum a term in fp32, each relative to at most the sum of the terms' sizes; then one
+        # cast (the interpreter truncates a bf16 store, so a whole eps, not half).
+        tolerance = (2 * terms * torch.finfo(torch.float32).eps + torch.finfo(dtype).eps) * size
+        assert ((got.grad.double() - want).abs() <= tolerance).all()
+
+
+def test_a_key_found_by_more_tokens_than_a_piece_sums(on_triton):
+    tokens = 3 if on_triton else 700
+    queries, sub_keys = torch.ones(tokens, 1, 4), torch.zeros(1, 2, 3, 2)
+    sub_keys[0, :, 1] = 1.0
+    sub_keys.requires_grad_()
+    _, scores = product_key_topk(queries, sub_keys, 1)
     scores.sum().backward()
-    others = [tensor.detach().clone().requires_grad_() for tensor in (queries, sub_keys)]
-    half = 3
-    first = torch.einsum("thd,hnd->thn", others[0][..., :half], others[1][:, 0])
-    second = torch.einsum("thd,hnd->thn", others[0][..., half:], others[1][:, 1])
-    (first[..., :, None] + second[..., None, :]).flatten(-2).gather(-1, slots).sum().backward()
-    torch.testing.assert_close(queries.grad, others[0].grad)
-    torch.testing.assert_close(sub_keys.grad, others[1].grad)
+    expected = torch.zeros(1, 2, 3, 2)
+    expected[0, :, 1] = tokens
+    assert torch.equal(sub_keys.grad, expected)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("wanted", ["queries", "sub_keys"])
+def test_only_the_gradient_that_is_asked_for(wanted, monkeypatch):
+    from memedit_kernels.product_key_topk import gradient
+
+    unwanted = "row_gradient" if wanted == "queries" else "slot_bag"
+    monkeypatch.setattr(gradient, unwanted, None)
+    given_tensors = {"queries": torch.randn(3, 2, 4), "sub_keys": torch.randn(2, 2, 5, 2)}
+    given_tensors[wanted].requires_grad_()
+    product_key_topk(**given_tensors, k=2)[1].sum().backward()
+    assert given_tensors[wanted].grad.any()
+
+
+def test_gradcheck():
+    queries = torch.randn(2, 2, 4, dtype=torch.float64, requires_grad=True)
+    sub_keys = torch.randn(2, 2, 4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *tensors: product_key_topk(*tensors, 2)[1], (queries, sub_keys))
+
+
+def test_a_second_derivative_is_an_error_not_a_zero():
+    queries = torch.randn(2, 1, 4, requires_grad=True)
+    _, scores = product_key_topk(queries, torch.randn(1, 2, 5, 2), 2)
+    (gradient,) = torch.autograd.grad((scores**2).sum(), queries, create_graph=True)
+    with pytest.raises(RuntimeError, match="product_key_topk_backward"):
+        gradient.sum().backward()
+
+
+def test_slots_carry_no_gradient():
+    slots, scores = product_key_topk(torch.randn(2, 1, 4, requires_grad=True), torch.randn(1, 2, 5, 2), 2)
+    assert not slots.requires_grad
+    assert scores.requires_grad
+
+
+def test_the_same_bits_on_every_run(on_triton):
+    tokens, num_keys, runs = (1, 40, 3) if on_triton else (300, 200, 20)
+    queries = torch.randn(tokens, 2, 32, requires_grad=True)
+    sub_keys = torch.randn(2, 2, num_keys, 16, requires_grad=True)
+    grad_scores = torch.randn(tokens, 2, 8)
+
+    def run():
+        slots, scores = product_key_topk(queries, sub_keys, 8)
+        return [slots, scores.detach(), *torch.autograd.grad(scores, (queries, sub_keys), grad_scores)]
+
+    num_threads, first = torch.get_num_threads(), run()
+    try:
+        for repeat in range(runs):
+            torch.set_num_threads(repeat % 4 + 1)
+            assert all(torch.equal(one, other) for one, other in zip(first, run(), strict=True))
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def test_registered_as_pytorch_expects(unguarded):
+    queries = torch.randn(2, 2, 4, requires_grad=True)
+    sub_keys = torch.randn(2, 2, 5, 2, requires_grad=True)
+    ops = torch.ops.memedit
+    # Not test_aot_dispatch_dynamic: it adds fp32 scores to the int64 sum of the slots in place. The test
+    # below compares gradients through the same tracing.
+    utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(ops.product_key_topk.default, (queries, sub_keys, 3), test_utils=utilities)
+    slots, scores = product_key_topk(queries.detach(), sub_keys.detach(), 3)
+    for wanted in ((True, True), (False, True), (True, False)):
+        arguments = (scores, slots, queries.detach(), sub_keys.detach(), *wanted)
+        torch.library.opcheck(ops.product_key_topk_backward.default, arguments)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("with_gradient", [(True, True), (False, True), (False, False)])
+def test_compiles_without_a_break(backend, with_gradient):
+    compiled = torch.compile(product_key_topk, fullgraph=True, backend=backend)
+    tensors = torch.randn(2, 2, 4), torch.randn(2, 2, 5, 2)
+    wanted = [tensor.requires_grad_() for tensor, flag in zip(tensors, with_gradient, strict=True) if flag]
+    slots, scores = compiled(*tensors, 3)
+    expected_slots, expected_scores = product_key_topk(*tensors, 3)
+    assert torch.equal(slots, expected_slots)
+    assert torch.equal(scores, expected_scores)
+    assert scores.requires_grad == bool(wanted)
+    if wanted:
+        got, expected = (torch.autograd.grad(out.sum(), wanted) for out in (scores, expected_scores))
+        assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("argument", ["queries", "sub_keys"])
 def test_refuses_non_finite(bad, argument):
     given_arguments = {"queries": torch.randn(3, 2, 4), "sub_keys": torch.randn(2, 2, 5, 2)}
     given_arguments[argument].view(-1)[3] = bad
-    with pytest.raises(ValueError, match=r"NaN|infinite"):
+    with pytest.raises(ValueError, match=r"^queries and sub_keys: got (NaN|infinite).*, expected finite"):
         product_key_topk(**given_arguments, k=2)
+
+
+def test_refuses_scores_whose_sum_overflows():
+    with pytest.raises(ValueError, match=r"^queries and sub_keys: got infinite or huge"):
+        product_key_topk(torch.ones(1, 1, 2), torch.full((1, 2, 3, 1), 2e38), 2)
 
 
 @pytest.mark.parametrize(
@@ -123,18 +383,36 @@ def test_refuses_non_finite(bad, argument):
     [
         ((3, 8), (2, 2, 5, 2), 2, "queries"),
         ((3, 2, 5), (2, 2, 5, 2), 2, "queries"),
+        ((3, 2, 0), (2, 2, 5, 0), 2, "queries"),
+        ((3, 0, 4), (0, 2, 5, 2), 2, "queries"),
         ((3, 2, 4), (3, 2, 5, 2), 2, "sub_keys"),
         ((3, 2, 4), (2, 1, 5, 2), 2, "sub_keys"),
         ((3, 2, 4), (2, 2, 5, 4), 2, "sub_keys"),
+        ((3, 2, 4), (2, 5, 2), 2, "sub_keys"),
+        ((3, 2, 4), (2, 2, 0, 2), 1, "k"),
         ((3, 2, 4), (2, 2, 5, 2), 0, "k"),
-        ((3, 2, 4), (2, 2, 5, 2), 26, "k"),
+        ((3, 2, 4), (2, 2, 5, 2), 6, "k"),
+        ((3, 2, 4), (2, 2, 200, 2), 129, "k"),
     ],
 )
 def test_refuses_what_does_not_fit(queries, sub_keys, k, named):
-    with pytest.raises(ValueError, match=f"^{named}: got"):
+    with pytest.raises(ValueError, match=f"^{named}: got .*, expected"):
         product_key_topk(torch.zeros(queries), torch.zeros(sub_keys), k)
 
 
-def test_refuses_half_precision():
-    with pytest.raises(ValueError, match=r"queries: got torch.bfloat16"):
-        product_key_topk(torch.zeros(1, 1, 2, dtype=torch.bfloat16), torch.zeros(1, 2, 3, 1), 1)
+@pytest.mark.parametrize(
+    ("queries", "sub_keys", "named"),
+    [
+        (torch.int64, torch.int64, "queries"),
+        (torch.bfloat16, torch.float32, "sub_keys"),
+        (torch.float32, torch.float64, "sub_keys"),
+    ],
+)
+def test_refuses_types(queries, sub_keys, named):
+    with pytest.raises(ValueError, match=f"^{named}: got torch"):
+        product_key_topk(torch.zeros(1, 1, 2, dtype=queries), torch.zeros(1, 2, 3, 1, dtype=sub_keys), 1)
+
+
+def test_refuses_different_devices():
+    with pytest.raises(ValueError, match="different devices"):
+        product_key_topk(torch.zeros(1, 1, 2), torch.zeros(1, 2, 3, 1, device="meta"), 1)

@@ -1,114 +1,432 @@
-"""The weighted sum of rows against a loop, and its gradients against differences."""
+"""The weighted sum of rows against a dense sum in fp64, with every gradient, and what it may cost."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
-from memedit_kernels.slot_bag import slot_bag
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memedit_kernels.slot_bag import NOT_WRITTEN, UNGATED, SlotOverlay, slot_bag
+from memedit_kernels.slot_bag.reference import slot_bag_reference
+from torch.profiler import ProfilerActivity, profile
+
+EPS = torch.finfo(torch.float32).eps
+TABLES = [None, torch.float32, torch.bfloat16, torch.float16]
+OVERLAYS = ["none", "plain", "gated"]
+KINDS = [(base, overlay) for base in TABLES for overlay in OVERLAYS if base or overlay != "none"]
+# Tokens, slots, dim, look-ups a token: one of each, odd sizes, no multiple of a block, many duplicates.
+SIZES = [(1, 1, 1, 1), (37, 63, 5, 9), (3, 150, 576, 63), (2, 40, 1000, 37), (5, 7, 130, 130)]
 
 
-def looped(values, rows, weights):
-    output = torch.zeros(len(rows), values.shape[1], dtype=torch.float64)
-    for token in range(len(rows)):
-        for row, weight in zip(rows[token].tolist(), weights[token].tolist(), strict=True):
-            if row >= 0:
-                output[token] += weight * values[row].double()
-    return output
+class Dense(NamedTuple):
+    """The fp64 result, and the sums of magnitudes that bound what fp32 may lose."""
+
+    out: torch.Tensor
+    grads: tuple[torch.Tensor, ...]
+    out_size: torch.Tensor
+    grad_sizes: tuple[torch.Tensor, ...]
 
 
-def random_case(tokens, num_rows, dim, per_token, missing, dtype=torch.float32):
-    rows = torch.randint(0, num_rows, (tokens, per_token))
-    rows[torch.rand(tokens, per_token) < missing] = -1
-    return torch.randn(num_rows, dim).to(dtype), rows, torch.rand(tokens, per_token)
+def draw(generator, tokens, num_slots, dim, per_token, base_type, kind):
+    """Look-ups with duplicates, a base table or none, an overlay over half of the slots or none."""
+    slots = torch.randint(0, num_slots, (tokens, per_token), generator=generator)
+    weights = torch.rand(tokens, per_token, generator=generator)
+    weights = 2 * weights / weights.sum(-1, keepdim=True)
+    base = None if base_type is None else torch.randn(num_slots, dim, generator=generator).to(base_type)
+    if kind == "none":
+        return slots, weights, base, None
+    written = torch.randperm(num_slots, generator=generator)[: (num_slots + 1) // 2].sort().values
+    overlay = SlotOverlay(written, torch.randn(len(written), dim, generator=generator))
+    if kind == "gated":
+        owners = torch.randint(UNGATED, 4, written.shape, generator=generator)
+        thresholds = torch.rand(4, generator=generator) / 4
+        overlay = SlotOverlay(written, overlay.values, owners, thresholds, heads=2)
+    return slots, weights, base, overlay
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.5, 0.99, 1.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("tokens", "num_rows", "dim"), [(37, 63, 5), (1, 1, 1), (200, 1000, 48)])
-def test_equals_the_loop(missing, dtype, tokens, num_rows, dim):
-    values, rows, weights = random_case(tokens, num_rows, dim, 9, missing, dtype)
-    output = slot_bag(values, rows, weights)
-    assert output.dtype == torch.float32
-    # At most 9 products of numbers below 6, summed in fp32 whatever the table's type.
-    tolerance = 9 * 9 * 6 * torch.finfo(torch.float32).eps
-    torch.testing.assert_close(output.double(), looped(values, rows, weights), atol=tolerance, rtol=0)
+def dense_gate(owners, weights, thresholds, heads):
+    """Gated weights, and the sum of the speaking owner's weights (1 where none speaks)."""
+    numbers = torch.arange(len(thresholds))
+    mass = (weights[..., None] * (owners[..., None] == numbers)).sum(1)
+    top = mass.amax(-1, keepdim=True)
+    best = torch.where(mass == top, numbers, len(thresholds)).amin(-1, keepdim=True)
+    is_open = (top > 0) & (top / heads >= thresholds.double()[best])
+    speaks = is_open & (owners == best)
+    total = torch.where(is_open, mass.gather(1, best), torch.ones_like(top))
+    return torch.where(speaks, weights / total, torch.where(owners == UNGATED, weights, 0.0)), total
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_missing_rows_change_no_bit(dtype):
-    values, rows, weights = random_case(20, 30, 7, 6, 0.0, dtype)
-    padded_rows = torch.cat([torch.full((20, 4), -1), rows, torch.full((20, 3), -1)], dim=1)
-    padded_weights = torch.cat([torch.rand(20, 4), weights, torch.rand(20, 3)], dim=1)
-    assert torch.equal(slot_bag(values, rows, weights), slot_bag(values, padded_rows, padded_weights))
+def dense(slots, weights, base, overlay, grad_output):
+    """Everything as whole matrices in fp64, differentiated by autograd."""
+    weights = weights.detach().double().requires_grad_()
+    read = torch.zeros(*slots.shape, grad_output.shape[1]) if base is None else base[slots]
+    read, gated, total, inputs = read.double(), torch.zeros_like(weights), torch.ones(1), [weights]
+    added = torch.zeros_like(read)
+    if overlay is not None:
+        values = overlay.values.detach().double().requires_grad_()
+        hit = slots[..., None] == overlay.slots
+        inputs.append(values)
+        added = hit.double() @ values
+        gated, total = weights * hit.any(-1), torch.ones(1)
+        if overlay.owners is not None:
+            owners = torch.where(hit.any(-1), (hit * overlay.owners).sum(-1), NOT_WRITTEN)
+            gated, total = dense_gate(owners, weights, overlay.thresholds, overlay.heads)
+    out = (weights[..., None] * read + gated[..., None] * added).sum(1)
+    grad = grad_output.double()
+    grads = torch.autograd.grad(out, inputs, grad)
+    with torch.no_grad():
+        out_size = (weights[..., None] * read.abs() + gated[..., None] * added.abs()).sum(1)
+        base_dots, added_dots = ((grad.abs()[:, None] * rows.abs()).sum(-1) for rows in (read, added))
+        # A speaking look-up's gradient is the difference of its dot and its owner's mean dot, over the sum.
+        grad_sizes = [base_dots + (added_dots + added_dots.amax(-1, keepdim=True)) / total]
+        if overlay is not None:
+            grad_sizes.append(torch.einsum("tjn,tj,td->nd", hit.double(), gated, grad.abs()))
+    return Dense(out.detach(), grads, out_size, tuple(grad_sizes))
 
 
-def test_chunks_give_what_one_piece_gives(monkeypatch):
-    from memedit_kernels.slot_bag import reference
-
-    values, rows, weights = random_case(30, 40, 8, 6, 0.3, torch.bfloat16)
-    whole = slot_bag(values, rows, weights)
-    monkeypatch.setattr(reference, "_CHUNK_ELEMENTS", 8 * 7)
-    assert torch.equal(whole, slot_bag(values, rows, weights))
-
-
-@pytest.mark.parametrize("table_dtype", [torch.float64, torch.float32])
-def test_gradients(table_dtype):
-    values, rows, weights = random_case(6, 5, 3, 4, 0.4)
-    values = values.to(table_dtype).requires_grad_()
-    weights = weights.double().requires_grad_()
-    if table_dtype == torch.float64:
-        assert torch.autograd.gradcheck(lambda v, w: slot_bag(v, rows, w), (values, weights))
-    else:
-        # The path that gathers: values of another type than the weights.
-        slot_bag(values, rows, weights).pow(2).sum().backward()
-        other = values.detach().double().requires_grad_()
-        other_weights = weights.detach().clone().requires_grad_()
-        slot_bag(other, rows, other_weights).pow(2).sum().backward()
-        torch.testing.assert_close(weights.grad, other_weights.grad)
-        torch.testing.assert_close(values.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
+def check(slots, weights, base, overlay, dtype, generator):
+    """Compare the bag and both gradients with the dense sum."""
+    tokens, per_token = slots.shape
+    dim = (base if base is not None else overlay.values).shape[1]
+    grad_output = torch.randn(tokens, dim, generator=generator).to(dtype)
+    inputs = [weights.detach().requires_grad_()]
+    if overlay is not None:
+        inputs.append(overlay.values.detach().requires_grad_())
+        overlay = overlay._replace(values=inputs[1])
+    out = slot_bag(slots, inputs[0], base=base, overlay=overlay, dtype=dtype)
+    grads = torch.autograd.grad(out, inputs, grad_output)
+    expected = dense(slots, weights, base, overlay, grad_output)
+    assert out.dtype == dtype
+    # Sums of as many terms as look-ups; a gate's share is a quotient of such a sum. Then one cast: within one
+    # unit in the last place, for the interpreter truncates bf16; fp16's smallest step is 2^-24.
+    lost = (2 * per_token + 8) * EPS * expected.out_size
+    cast = 0 if dtype == torch.float32 else torch.finfo(dtype).eps * (expected.out.abs() + lost) + 2**-24
+    assert bool(((out.double() - expected.out).abs() <= lost + cast).all())
+    terms = (dim + 2 * per_token + 8, tokens * per_token + 2 * per_token + 8)
+    for grad, true, size, count in zip(grads, expected.grads, expected.grad_sizes, terms, strict=False):
+        assert grad.dtype == torch.float32
+        assert bool(((grad.double() - true).abs() <= count * EPS * size).all())
 
 
-def test_rows_that_no_token_reads_get_no_gradient():
-    values = torch.randn(10, 4, requires_grad=True)
-    rows = torch.tensor([[3, -1], [3, 7]])
-    slot_bag(values, rows, torch.ones(2, 2)).sum().backward()
-    touched = values.grad.abs().sum(dim=1).nonzero().flatten().tolist()
-    assert touched == [3, 7]
+@pytest.fixture
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
 
 
-def test_no_hit_still_has_a_gradient():
-    values = torch.randn(4, 3, requires_grad=True)
-    output = slot_bag(values, torch.full((2, 5), -1), torch.rand(2, 5))
-    assert not output.any()
-    output.sum().backward()
+@pytest.mark.parametrize(("base_type", "kind"), KINDS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_equals_the_dense_sum(generator, size, base_type, kind):
+    check(*draw(generator, *size, base_type, kind), torch.float32, generator)
+
+
+@pytest.mark.parametrize(("base_type", "kind"), KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_results(generator, dtype, base_type, kind):
+    check(*draw(generator, 7, 63, 37, 9, base_type, kind), dtype, generator)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_size_equals_the_dense_sum(data):
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    tokens, num_slots, dim, per_token = (data.draw(st.integers(1, high)) for high in (5, 20, 40, 12))
+    base_type, kind = data.draw(st.sampled_from(KINDS))
+    check(*draw(generator, tokens, num_slots, dim, per_token, base_type, kind), torch.float32, generator)
+
+
+def test_no_hit_and_all_hits(generator):
+    slots, weights, base, overlay = draw(generator, 6, 50, 20, 8, torch.float32, "gated")
+    missed = torch.where(torch.isin(slots, overlay.slots), -5, slots)
+    assert not slot_bag(missed, weights, overlay=overlay).any()
+    hit = overlay.slots[slots % len(overlay.slots)]
+    check(hit, weights, base, overlay, torch.float32, generator)
+    none = SlotOverlay(overlay.slots[:0], overlay.values[:0], overlay.owners[:0], overlay.thresholds[:0])
+    assert torch.equal(slot_bag(slots, weights, base=base, overlay=none), slot_bag(slots, weights, base=base))
+    values = overlay.values.clone().requires_grad_()
+    slot_bag(missed, weights, overlay=overlay._replace(values=values)).sum().backward()
     assert not values.grad.any()
 
 
-@pytest.mark.parametrize(("tokens", "num_rows", "per_token"), [(0, 4, 3), (2, 0, 3), (2, 4, 0)])
-def test_empty_sizes(tokens, num_rows, per_token):
-    rows = torch.full((tokens, per_token), -1)
-    output = slot_bag(torch.randn(num_rows, 5), rows, torch.rand(tokens, per_token))
-    assert output.shape == (tokens, 5)
-    assert not output.any()
+@pytest.mark.parametrize("kind", OVERLAYS)
+@pytest.mark.parametrize(("tokens", "per_token"), [(0, 3), (4, 0), (0, 0)])
+def test_empty_sizes(generator, tokens, per_token, kind):
+    _, _, base, overlay = draw(generator, 1, 9, 5, 1, torch.bfloat16, kind)
+    slots, weights = torch.zeros(tokens, per_token, dtype=torch.int64), torch.rand(tokens, per_token)
+    out = slot_bag(slots, weights.requires_grad_(), base=base, overlay=overlay, dtype=torch.bfloat16)
+    assert out.shape == (tokens, 5)
+    assert not out.any()
+    assert torch.autograd.grad(out.sum(), weights)[0].shape == (tokens, per_token)
+
+
+@pytest.mark.parametrize("base_type", TABLES[1:])
+def test_strided_input(generator, base_type):
+    slots, weights, _, overlay = draw(generator, 12, 40, 16, 8, None, "gated")
+    overlay = overlay._replace(
+        slots=overlay.slots[::2],
+        values=overlay.values.T.contiguous().T[::2],
+        owners=overlay.owners[::2],
+        thresholds=overlay.thresholds.repeat_interleave(2)[::2],
+    )
+    table = torch.randn(80, 37, generator=generator).to(base_type)[::2, :16]
+    check(slots.T[:, :5], weights.T[:, :5], table, overlay, torch.float32, generator)
+
+
+def test_gradients_of_the_formula(generator, on_triton):
+    """Several owners, ungated rows, open and closed gates, a weight of 0 among those that speak."""
+    slots, weights, base, overlay = draw(generator, 4, 10, 2, 5, torch.float64, "gated")
+    slots = overlay.slots[slots % len(overlay.slots)].contiguous()
+    owners = torch.tensor([0, 0, 1, UNGATED, 2])
+    thresholds = torch.tensor([0.05, 0.1, 0.9])
+    slots[0] = overlay.slots[torch.tensor([0, 1, 0, 2, 3])]
+    slots[1] = overlay.slots[torch.tensor([4, 4, 4, 2, 3])]
+    weights[0, 1] = 1e-3
+    inputs = weights.double().requires_grad_(), overlay.values.double().requires_grad_()
+    for table in (base,) if on_triton else (base, None):
+        for gate in ({"owners": owners, "thresholds": thresholds, "heads": 2}, {}):
+
+            def bag(weights, values, table=table, gate=gate):
+                overlay_now = SlotOverlay(overlay.slots, values, **gate)
+                return slot_bag(slots, weights, base=table, overlay=overlay_now, dtype=torch.float64)
+
+            assert torch.autograd.gradcheck(bag, inputs)
+
+
+def test_a_closed_gate_gets_no_gradient():
+    values, weights = torch.randn(2, 3, requires_grad=True), torch.tensor([[0.2, 0.8]], requires_grad=True)
+    overlay = SlotOverlay(
+        torch.tensor([1, 4]), values, torch.tensor([0, UNGATED]), torch.tensor([0.5]), heads=1
+    )
+    out = slot_bag(torch.tensor([[1, 4]]), weights, overlay=overlay)
+    torch.testing.assert_close(out, 0.8 * values[1:])
+    out.sum().backward()
+    assert not values.grad[0].any()
+    assert weights.grad[0, 0] == 0.0
+
+
+def test_a_speaking_weight_of_zero_has_a_gradient():
+    values, weights = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.5, 0.0]], requires_grad=True)
+    overlay = SlotOverlay(torch.tensor([1, 4]), values, torch.tensor([0, 0]), torch.tensor([0.1]))
+    slot_bag(torch.tensor([[1, 4]]), weights, overlay=overlay).sum().backward()
+    assert weights.grad.tolist() == [[0.0, 4.0]]
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_gates_that_are_met_exactly(generator, heads):
+    """Multiples of 1/8 add up exactly, so that thresholds are met and owners tie exactly."""
+    weights = torch.randint(0, 5, (40, 9), generator=generator) / 8
+    owners = torch.randint(UNGATED, 3, (12,), generator=generator)
+    thresholds = torch.randint(0, 5, (3,), generator=generator) / 8
+    slots = torch.randint(0, 18, weights.shape, generator=generator)
+    overlay = SlotOverlay(torch.arange(12), torch.eye(12), owners, thresholds, heads)
+    out = slot_bag(slots, weights, overlay=overlay)
+    expected = dense(slots, weights, None, overlay, torch.zeros_like(out)).out
+    assert torch.equal(out != 0, expected != 0)
+    torch.testing.assert_close(out.double(), expected, rtol=4 * EPS, atol=0)
+
+
+def test_gates_open_alike_on_every_backend(generator):
+    """Thresholds that are the very masses in fp32: a sum in another order would close some of the gates."""
+    slots = torch.randint(0, 3, (30, 150 if generator.initial_seed() % 2 else 20), generator=generator)
+    weights = torch.rand(slots.shape, generator=generator)
+    mass = weights.new_zeros(30, 3)
+    for column in range(slots.shape[1]):
+        mass.scatter_add_(1, slots[:, column : column + 1], weights[:, column : column + 1])
+    for token in range(len(slots)):
+        overlay = SlotOverlay(torch.arange(3), torch.eye(3), torch.arange(3), mass[token] / 2, heads=2)
+        arguments = (slots[token : token + 1], weights[token : token + 1], None, *overlay, torch.float32)
+        _, rows, gated = torch.ops.memedit.slot_bag(*arguments)
+        _, reference_rows, reference_gated = slot_bag_reference(*arguments)
+        assert gated.any()
+        assert torch.equal(rows, reference_rows)
+        assert torch.equal(gated, reference_gated)
+
+
+@pytest.mark.parametrize(("tokens", "per_token"), [(2, 300), (1, 4096)])
+def test_bags_of_any_size(generator, tokens, per_token):
+    slots = torch.randint(100, 1000, (tokens, per_token), generator=generator)
+    # Owned look-ups in a few places, first, last and across blocks; owners 0 and 1 are in different ones.
+    slots[:, [0, 130, per_token - 1]] = torch.tensor([3, 7, 3])
+    weights = torch.rand(tokens, per_token, generator=generator) / per_token
+    weights[:, [0, 130, per_token - 1]] = torch.tensor([[0.2, 0.3, 0.2], [0.1, 0.3, 0.1]])[:tokens]
+    overlay = SlotOverlay(
+        torch.tensor([3, 7]), torch.randn(2, 5, generator=generator), torch.tensor([0, 1]), torch.zeros(2)
+    )
+    check(slots, weights, torch.randn(1000, 5, generator=generator), overlay, torch.float32, generator)
+
+
+def test_half_precision_tables_give_what_their_fp32_copy_gives(generator, on_triton):
+    if on_triton:
+        pytest.skip("tiles depend on the type of the table there")
+    slots, weights, base, overlay = draw(generator, 50, 90, 24, 16, torch.bfloat16, "gated")
+    halves = slot_bag(slots, weights, base=base, overlay=overlay)
+    assert torch.equal(halves, slot_bag(slots, weights, base=base.float(), overlay=overlay))
+
+
+@pytest.mark.parametrize("base_type", [torch.float32, torch.bfloat16])
+def test_the_same_bits_whatever_the_number_of_threads(generator, base_type, on_triton):
+    size = (3, 50, 20, 8) if on_triton else (300, 500, 130, 40)
+    slots, weights, base, overlay = draw(generator, *size, base_type, "gated")
+    inputs = weights.requires_grad_(), overlay.values.requires_grad_()
+    results, threads = [], torch.get_num_threads()
+    try:
+        for run in range(3 if on_triton else 20):
+            torch.set_num_threads(1 + run % 4)
+            out = slot_bag(slots, weights, base=base, overlay=overlay)
+            results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for run in results[1:] for pair in zip(run, results[0], strict=True))
+
+
+def peak_bytes(call):
+    """Most memory that torch held at once beyond what it held before the call."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    held = peak = 0
+    for event in recorded.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def test_a_table_of_zeros_takes_no_memory(generator):
+    """2^24 slots x 576 would be 39 GB; the filter of 100 rows is 8 KB, the bags of 4 tokens 9 KB."""
+    slots = torch.randint(0, 2**24, (4, 64), generator=generator)
+    written = torch.cat([slots[0], torch.randint(0, 2**24, (36,), generator=generator)]).unique()
+    overlay = SlotOverlay(written, torch.randn(len(written), 576, requires_grad=True))
+    weights = torch.rand(slots.shape, requires_grad=True)
+    assert peak_bytes(lambda: slot_bag(slots, weights, overlay=overlay).sum().backward()) < 4 * 2**20
+
+
+@pytest.mark.parametrize("width", [512, 640])
+@pytest.mark.parametrize("base_type", TABLES[1:])
+def test_the_base_table_is_never_copied(generator, base_type, width):
+    base = torch.zeros(2**15, width, dtype=base_type)[:, :512]
+    slots, weights = torch.randint(0, len(base), (8, 8), generator=generator), torch.rand(8, 8)
+    weights.requires_grad_()
+    assert peak_bytes(lambda: slot_bag(slots, weights, base=base).sum().backward()) < 2 * 2**20
+
+
+def saved_for_backward(call):
+    """Call, and return what autograd keeps."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor) or tensor, lambda kept: kept
+    ):
+        call()
+    return kept
+
+
+def test_only_what_is_needed_is_saved(generator):
+    slots, weights, base, overlay = draw(generator, 4, 20, 3, 5, torch.float32, "gated")
+    values = overlay.values.clone().requires_grad_()
+    base.requires_grad_()
+    # The base table never gets a gradient, even where it asks for one.
+    out = slot_bag(slots, weights, base=base, overlay=overlay)
+    assert not out.requires_grad
+    trained = overlay._replace(values=values)
+    kept = saved_for_backward(lambda: slot_bag(slots, weights, base=base, overlay=trained))
+    assert [tuple(tensor.shape) for tensor in kept] == [(4, 5), (4, 5)]
+    with torch.no_grad():
+        assert saved_for_backward(lambda: slot_bag(slots, weights, base=base, overlay=trained)) == []
+    weights.requires_grad_()
+    slot_bag(slots, weights, base=base, overlay=trained).sum().backward()
+    assert base.grad is None
+    assert weights.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_past_2_to_the_31_elements(tmp_path, dtype):
+    """A table in a sparse file: only the pages that are touched exist."""
+    dim = 2048
+    rows = 2**31 // dim + 3
+    table = torch.from_file(str(tmp_path / "table"), shared=True, size=rows * dim, dtype=dtype).view(
+        rows, dim
+    )
+    table[-1], table[-2] = 3.0, 5.0
+    slots = torch.tensor([[rows - 1, rows - 2], [0, rows - 1]])
+    weights = torch.tensor([[1.0, 2.0], [4.0, 0.5]], requires_grad=True)
+    out = slot_bag(slots, weights, base=table)
+    assert torch.equal(out, torch.tensor([[13.0], [1.5]]).expand(2, dim))
+    out.sum().backward()
+    assert weights.grad.tolist() == [[3.0 * dim, 5.0 * dim], [0.0, 3.0 * dim]]
 
 
 @pytest.mark.parametrize(
-    ("values", "rows", "weights", "named"),
-    [
-        (torch.zeros(4), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3), "values"),
-        (
-            torch.zeros(4, 2, dtype=torch.int64),
-            torch.zeros(2, 3, dtype=torch.int64),
-            torch.zeros(2, 3),
-            "values",
-        ),
-        (torch.zeros(4, 2), torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, 3), "rows"),
-        (torch.zeros(4, 2), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 4), "weights"),
-        (torch.zeros(4, 2), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3).half(), "weights"),
-        (torch.zeros(4, 2), torch.tensor([[0, 4]]), torch.zeros(1, 2), "rows"),
-        (torch.zeros(4, 2), torch.tensor([[0, -2]]), torch.zeros(1, 2), "rows"),
-    ],
+    ("base_type", "kind"), [(torch.float32, "none"), (torch.bfloat16, "gated"), (None, "plain")]
 )
-def test_refuses_what_does_not_fit(values, rows, weights, named):
-    with pytest.raises(ValueError, match=f"^{named}: got"):
-        slot_bag(values, rows, weights)
+def test_registered_as_pytorch_expects(generator, unguarded, base_type, kind):
+    slots, weights, base, overlay = draw(generator, 2, 9, 3, 4, base_type, kind)
+    fields = (None, None, None, None, 1) if overlay is None else tuple(overlay)
+    weights.requires_grad_()
+    arguments = (slots, weights, base, *fields, torch.float32)
+    torch.library.opcheck(torch.ops.memedit.slot_bag.default, arguments)
+    out, rows, gated = torch.ops.memedit.slot_bag(*arguments)
+    backward = (torch.rand_like(out), slots, weights.detach(), base, rows, gated, *fields[1:3])
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
+    torch.library.opcheck(torch.ops.memedit.slot_bag_backward.default, backward, test_utils=checks)
+
+
+@pytest.mark.parametrize(("base_type", "kind"), KINDS)
+def test_compiles_without_a_break(generator, base_type, kind):
+    torch.compiler.reset()
+    slots, weights, base, overlay = draw(generator, 2, 9, 3, 4, base_type, kind)
+    weights.requires_grad_()
+
+    def bag(slots, weights, base, overlay):
+        return slot_bag(slots, weights, base=base, overlay=overlay, dtype=torch.bfloat16)
+
+    compiled = torch.compile(bag, fullgraph=True, backend="eager")
+    results = [call(slots, weights, base, overlay) for call in (bag, compiled)]
+    assert torch.equal(*results)
+    assert torch.equal(*(torch.autograd.grad(out.float().square().sum(), weights)[0] for out in results))
+
+
+SLOTS, WEIGHTS, BASE = torch.tensor([[0, 3]]), torch.ones(1, 2), torch.zeros(4, 2)
+OVERLAY = SlotOverlay(torch.tensor([1, 3]), torch.zeros(2, 2), torch.tensor([0, UNGATED]), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("named", "arguments"),
+    [
+        ("slots", {"slots": SLOTS.int()}),
+        ("slots", {"slots": SLOTS[0]}),
+        ("slots", {"slots": torch.tensor([[0, 4]])}),
+        ("slots", {"slots": torch.tensor([[-1, 3]])}),
+        ("weights", {"weights": WEIGHTS[:, :1]}),
+        ("weights", {"weights": WEIGHTS.half()}),
+        ("weights", {"base": BASE.double()}),
+        ("base", {"base": None, "overlay": None}),
+        ("base", {"base": BASE[0]}),
+        ("base", {"base": BASE.long()}),
+        ("base", {"base": torch.zeros(2, 4).T}),
+        ("dtype", {"dtype": torch.int64}),
+        ("overlay.slots", {"overlay": OVERLAY._replace(slots=torch.tensor([3, 1]))}),
+        ("overlay.slots", {"overlay": OVERLAY._replace(slots=OVERLAY.slots.int())}),
+        ("overlay.slots", {"overlay": OVERLAY._replace(slots=torch.tensor([-1, 3]))}),
+        ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(2, 2).bfloat16())}),
+        ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(3, 2))}),
+        ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(2, 3))}),
+        ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(2))}),
+        ("overlay.owners", {"overlay": OVERLAY._replace(owners=None)}),
+        ("overlay.owners", {"overlay": OVERLAY._replace(owners=torch.tensor([0, 1]))}),
+        ("overlay.owners", {"overlay": OVERLAY._replace(owners=torch.tensor([0, -2]))}),
+        ("overlay.owners", {"overlay": OVERLAY._replace(owners=torch.tensor([0]))}),
+        ("overlay.owners", {"overlay": OVERLAY._replace(owners=torch.zeros(2))}),
+        ("overlay.thresholds", {"overlay": OVERLAY._replace(thresholds=None)}),
+        ("overlay.thresholds", {"overlay": OVERLAY._replace(thresholds=torch.zeros(1, 1))}),
+        ("overlay.heads", {"overlay": OVERLAY._replace(heads=0)}),
+    ],
+)  # fmt: skip
+def test_refuses_what_does_not_fit(named, arguments):
+    given_all = {"slots": SLOTS, "weights": WEIGHTS, "base": BASE, "overlay": OVERLAY, **arguments}
+    with pytest.raises(ValueError, match=f"^{named}: got .* expected"):
+        slot_bag(given_all.pop("slots"), given_all.pop("weights"), **given_all)
+
+
+def test_refuses_two_devices():
+    with pytest.raises(ValueError, match=r"on different devices .*base on meta"):
+        slot_bag(SLOTS, WEIGHTS, base=BASE.to("meta"))

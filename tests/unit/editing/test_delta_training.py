@@ -1,4 +1,4 @@
-"""Training a delta: the optimizer, the leaving of learned facts, and the same bits every time."""
+"""Training a delta: shared rows, the leaving of learned facts, and the same bits every time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fixtures_tiny import build_tiny_llama
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson, make_lessons
 from memedit.editing.plan import plan_edit, train_plan
-from memedit.editing.training import RowAdam, SharedRows, TrainingSettings, train_delta
+from memedit.editing.training import SharedRows, TrainingSettings, train_delta
 from memedit.modeling import Overlay
 from memedit.progress import NULL_PROGRESS
 
@@ -27,49 +27,17 @@ SETTINGS = TrainingSettings(
 )
 
 
-def test_row_adam_is_adam_where_every_row_is_touched():
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(6, 5, generator=generator)
-    reference = torch.nn.Parameter(values.clone())
-    adam = torch.optim.Adam([reference], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
-    own = RowAdam(values, SETTINGS)
-    for _ in range(20):
-        gradient = torch.randn(6, 5, generator=generator)
-        reference.grad = gradient.clone()
-        adam.step()
-        own.step(torch.arange(6), gradient, 0.1)
-    # torch divides by the corrected second moment's root plus 1e-8; ours by the root alone, plus 1e-8.
-    torch.testing.assert_close(values, reference.data, rtol=1e-4, atol=1e-5)
-
-
-def test_row_adam_counts_steps_for_each_row():
-    generator = torch.Generator().manual_seed(1)
-    values = torch.zeros(4, 3)
-    alone = torch.zeros(1, 3)
-    some, single = RowAdam(values, SETTINGS), RowAdam(alone, SETTINGS)
-    for step in range(10):
-        gradient = torch.randn(2, 3, generator=generator)
-        # Row 2 is read in every other step, and must not move in between.
-        rows = torch.tensor([0, 2]) if step % 2 == 0 else torch.tensor([0, 1])
-        before = values.clone()
-        some.step(rows, gradient, 0.1)
-        still = [row for row in range(4) if row not in rows.tolist()]
-        assert torch.equal(values[still], before[still])
-        if step % 2 == 0:
-            single.step(torch.tensor([0]), gradient[1:], 0.1)
-            assert torch.equal(values[2], alone[0])
-    assert torch.equal(values[3], torch.zeros(3))
-
-
 def test_rows_of_a_subject_share_what_they_learn():
-    rows = SharedRows(torch.tensor([0, 0, 1]), 2, 4, SETTINGS)
+    rows = SharedRows(torch.tensor([5, 7, 9]), torch.tensor([0, 0, 1]), 4, SETTINGS)
     rows.step(torch.tensor([0]), torch.ones(1, 4), 0.1)
     delta = rows.delta()
     # A first step of Adam has the size of the rate; the read row adds its own share.
     torch.testing.assert_close(delta[0], torch.full((4,), -0.1 - 0.1))
     torch.testing.assert_close(delta[1], torch.full((4,), -0.1))
     assert torch.equal(delta[2], torch.zeros(4))
-    assert rows.read(torch.tensor([1, 2])).requires_grad
+    read = rows.read(torch.tensor([1, 2]))
+    assert read.slots.tolist() == [7, 9]
+    assert torch.equal(read.values, delta[1:])
 
 
 @pytest.fixture
@@ -89,13 +57,13 @@ def lessons(model):
         hidden = torch.randn(1, 9, model.config.hidden_size, generator=generator)
         length = 3 + len(made)
         (prefix,) = blocks.prefix_keys(hidden[:, :length], [length])
-        rows = torch.full((len(answer), 4), -1)
-        rows[:, :2] = torch.tensor([2 * fact, 2 * fact + 1])
-        # Every answer token's place looks up rows of its own.
-        rows[:, 2] = 4 + 4 * fact + torch.arange(len(answer))
+        slots = torch.zeros(len(answer), 4, dtype=torch.int64)
+        slots[:, :2] = torch.tensor([2 * fact, 2 * fact + 1])
+        # Every answer token's place looks up a row of its own.
+        slots[:, 2] = 4 + 4 * fact + torch.arange(len(answer))
         weights = torch.tensor([0.3, 0.3, 0.4, 0.0]).expand(len(answer), -1)
         tail = torch.randn(len(answer), model.config.hidden_size, generator=generator)
-        made.append(Lesson(fact, prefix, tail, rows, weights, torch.tensor(answer), 0))
+        made.append(Lesson(fact, prefix, tail, slots, weights, torch.tensor(answer), 0))
     return blocks, made
 
 
@@ -107,6 +75,7 @@ def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, **settings):
     return train_delta(
         taught,
         blocks,
+        slots=torch.arange(len(OWNERS)),
         owners=OWNERS,
         num_facts=num_facts,
         dim=blocks.head.weight.shape[1],
@@ -119,9 +88,16 @@ def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, **settings):
 @torch.no_grad()
 def chance(blocks, lesson, delta):
     """Probability of each answer token with the delta."""
-    added = (delta[lesson.rows.clamp(min=0)] * (lesson.weights * (lesson.rows >= 0))[..., None]).sum(1)
+    added = (delta[lesson.slots] * lesson.weights[..., None]).sum(1)
     out = blocks.logits(blocks.forward((lesson.hidden + added)[None], [lesson.prefix]))[0]
     return out.softmax(-1)[torch.arange(len(lesson.answer)), lesson.answer]
+
+
+def test_rows_that_are_read_with_weight_are_touched():
+    rows = SharedRows(torch.tensor([5, 7, 9]), torch.tensor([0, 0, 1]), 4, SETTINGS)
+    slots = torch.tensor([[9, 5, 4], [7, 5, 9]])
+    assert rows.touched(slots, torch.tensor([[0.5, 0.2, 1.0], [0.0, 0.1, 0.0]])).tolist() == [0, 2]
+    assert rows.touched(slots, torch.zeros(2, 3)).tolist() == []
 
 
 def test_a_tiny_batch_is_learned(lessons):

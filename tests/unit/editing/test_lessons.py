@@ -56,9 +56,9 @@ def test_the_prefix_ends_where_the_gate_opens(model, cut):
     assert lesson.fact == 0
     assert lesson.prefix.length == 2
     assert torch.equal(lesson.hidden, states[0].hidden[2:])
-    assert lesson.rows[0].tolist() == [0, 1, -1, -1]
+    assert lesson.slots[0].tolist() == whole
     assert lesson.weights[0].tolist() == [0.5, 0.5, 0.0, 0.0]
-    assert bool((lesson.rows[1:] == -1).all())
+    assert not lesson.weights[1:].any()
     assert lesson.answer.tolist() == [8, 9, 10]
     # The token in front of the first answer token predicts it.
     assert lesson.answer_start == 5 - 1 - 2
@@ -91,7 +91,8 @@ def test_only_trained_slots_open_a_lesson(model, cut):
     earlier, mixed = [10, 201, 202, 203], [10, 12, 202, 203]
     states, (lesson,) = cut([[earlier, mixed, NO, NO, NO, NO, NO]], overlay, [12])
     assert lesson.prefix.length == 1
-    assert lesson.rows[0].tolist() == [-1, 0, -1, -1]
+    # Slot 10 speaks too, but is not trained: what it adds is in the hidden states already.
+    assert lesson.weights[0].tolist() == [0.0, 0.5, 0.0, 0.0]
     # What is there already is in the hidden states: 0.5 * 1 + 0.5 * 3 at the gate's tokens.
     torch.testing.assert_close(lesson.hidden[0], states[0].hidden[1] + 2.0)
     torch.testing.assert_close(lesson.hidden[1], states[0].hidden[2])

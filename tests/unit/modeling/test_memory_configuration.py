@@ -50,7 +50,7 @@ def test_unknown_field_without_likeness_lists_the_fields():
         ("memory_key_dim", 7),
         ("memory_heads", True),
         ("memory_heads", "4"),
-        ("memory_top_k", 257),
+        ("memory_top_k", 17),
         ("memory_value_dim", 0),
         ("memory_value_dim", 32),
         ("memory_query_window", 0),
@@ -69,6 +69,12 @@ def test_bad_value_names_field_and_value(field, value):
     with pytest.raises(ValueError, match=f"^{field}: got .*, expected ") as caught:
         MemoryLlamaConfig(**fields)
     assert repr(value) in str(caught.value)
+
+
+def test_top_k_is_bounded_by_the_kernels_whatever_the_number_of_keys():
+    assert MemoryLlamaConfig(memory_num_keys=512, memory_top_k=128).memory_top_k == 128
+    with pytest.raises(ValueError, match=r"^memory_top_k: got 129, expected at most .* = 128"):
+        MemoryLlamaConfig(memory_num_keys=512, memory_top_k=129)
 
 
 @pytest.mark.parametrize("clash", [{"memory_placement": "replace"}, {"memory_output_projection": True}])

@@ -1,13 +1,11 @@
-"""The ownership gate and the row look-up against loops."""
+"""The ownership gate against a loop."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from memedit.modeling import NOT_WRITTEN, UNGATED, Overlay, lookup_owners, ownership_gate, written_rows
+from memedit_kernels.slot_bag import NOT_WRITTEN, UNGATED, lookup_owners, ownership_gate
 
 
 def looped_gate(owners, weights, thresholds, heads):
@@ -83,42 +81,8 @@ def test_gradients_reach_the_weights():
     assert torch.autograd.gradcheck(lambda w: ownership_gate(owners, w, thresholds, 1)[0], (weights,))
 
 
-def test_written_rows_and_owners():
-    overlay_slots, owners = torch.tensor([2, 5, 9]), torch.tensor([0, UNGATED, 1])
-    slots = torch.tensor([[9, 0, 5], [2, 10, 3]])
-    rows = written_rows(overlay_slots, slots)
-    assert rows.tolist() == [[2, -1, 1], [0, -1, -1]]
-    assert lookup_owners(owners, rows).tolist() == [[1, NOT_WRITTEN, UNGATED], [0, NOT_WRITTEN, NOT_WRITTEN]]
-    none = written_rows(overlay_slots[:0], slots)
-    assert none.tolist() == [[-1] * 3] * 2
-    assert (lookup_owners(owners[:0], none) == NOT_WRITTEN).all()
-
-
-GOOD = {
-    "slots": torch.tensor([1, 4]),
-    "values": torch.zeros(2, 3),
-    "owners": torch.tensor([0, -1]),
-    "thresholds": torch.zeros(1),
-}
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("slots", torch.tensor([4, 1])),
-        ("slots", torch.tensor([1, 1])),
-        ("slots", torch.tensor([-1, 1])),
-        ("slots", torch.tensor([1, 4], dtype=torch.int32)),
-        ("values", torch.zeros(3, 3)),
-        ("values", torch.zeros(2, 3, dtype=torch.bfloat16)),
-        ("owners", torch.tensor([0])),
-        ("owners", torch.tensor([0, 1])),
-        ("owners", torch.tensor([0, -2])),
-        ("thresholds", torch.zeros(1, dtype=torch.float64)),
-        ("owner_names", ("a", "b")),
-    ],
-)
-def test_overlay_refuses_what_does_not_fit(field, value):
-    assert Overlay(**GOOD).num_rows == 2
-    with pytest.raises(ValueError, match=f"^{field}: "):
-        Overlay(**{**GOOD, field: value})
+def test_owners_of_lookups():
+    rows = torch.tensor([[2, -1, 1], [0, -1, -1]])
+    owners = lookup_owners(torch.tensor([0, UNGATED, 1]), rows)
+    assert owners.tolist() == [[1, NOT_WRITTEN, UNGATED], [0, NOT_WRITTEN, NOT_WRITTEN]]
+    assert (lookup_owners(owners[0, :0], torch.full_like(rows, -1)) == NOT_WRITTEN).all()

@@ -1,0 +1,76 @@
+"""The written rows that slot_bag reads beside the base table, and the checks of them."""
+
+from typing import NamedTuple
+
+import torch
+from memedit_kernels.arguments import check_ascending, check_range, check_tensor
+from memedit_kernels.slot_bag.gate import UNGATED
+from torch import Tensor
+
+
+class SlotOverlay(NamedTuple):
+    """A few rows of a value table, kept apart from it.
+
+    Attributes:
+        slots: int64 [n], ascending, each once.
+        values: fp32 [n, dim] (fp64 for gradient checks); may require gradients.
+        owners: int64 [n], index into thresholds or UNGATED; None = no gate at all.
+        thresholds: fp32 [num_owners], routing mass from which an owner's rows speak; None = no gate at all.
+        heads: routing heads in a token's look-ups; an owner's mass is its weight divided by them.
+    """
+
+    slots: Tensor
+    values: Tensor
+    owners: Tensor | None = None
+    thresholds: Tensor | None = None
+    heads: int = 1
+
+
+def check_overlay(overlay: SlotOverlay, weights: Tensor) -> None:
+    """Check types and shapes of an overlay that look-ups with these weights read.
+
+    Raises:
+        ValueError: naming the field, what was got and what was expected.
+    """
+    slots, values, owners, thresholds, heads = overlay
+    check_tensor("overlay.slots", slots, 1, (torch.int64,), "torch.int64 [n]")
+    num_rows = slots.shape[0]
+    expected = f"{weights.dtype} [{num_rows}, dim]"
+    check_tensor("overlay.values", values, 2, (weights.dtype,), expected)
+    if values.shape[0] != num_rows:
+        raise ValueError(f"overlay.values: got {values.dtype} {tuple(values.shape)}, expected {expected}")
+    if (owners is None) != (thresholds is None):
+        missing = "owners" if owners is None else "thresholds"
+        raise ValueError(f"overlay.{missing}: got None, expected owners and thresholds, or neither")
+    if owners is not None and thresholds is not None:
+        check_tensor("overlay.owners", owners, 1, (torch.int64,), f"torch.int64 [{num_rows}]")
+        if owners.shape[0] != num_rows:
+            raise ValueError(f"overlay.owners: got {owners.shape[0]} owners, expected {num_rows}")
+        types = (torch.float32, torch.float64)
+        check_tensor("overlay.thresholds", thresholds, 1, types, "torch.float32 [num_owners]")
+    if heads < 1:
+        raise ValueError(f"overlay.heads: got {heads}, expected at least 1")
+
+
+def check_values(
+    slots: Tensor,
+    base: Tensor | None,
+    overlay_slots: Tensor | None,
+    overlay_owners: Tensor | None,
+    thresholds: Tensor | None,
+) -> None:
+    """Check what only the data shows: slots in the base table, overlay slots in order, owners that exist.
+
+    Raises:
+        ValueError: naming the argument, what was got and what was expected.
+    """
+    if base is not None:
+        check_range("slots", slots, len(base))
+    if overlay_slots is not None:
+        check_ascending("overlay.slots", overlay_slots)
+    if overlay_owners is not None and thresholds is not None and len(overlay_owners):
+        low, high = (int(bound) for bound in torch.aminmax(overlay_owners))
+        if low < UNGATED or high >= len(thresholds):
+            raise ValueError(
+                f"overlay.owners: got numbers in [{low}, {high}], expected {UNGATED} to {len(thresholds) - 1}"
+            )
