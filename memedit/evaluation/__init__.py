@@ -12,19 +12,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memedit.evaluation.assertions import assertion_change as assertion_change
+    from memedit.evaluation.assertions import never_taught as never_taught
+    from memedit.evaluation.assertions import taught_against_untaught as taught_against_untaught
+    from memedit.evaluation.assertions import with_membership as with_membership
     from memedit.evaluation.baseline import Baseline as Baseline
     from memedit.evaluation.baseline import suite_hash as suite_hash
+    from memedit.evaluation.calibration_error import calibration as calibration
+    from memedit.evaluation.calibration_error import expected_calibration_error as expected_calibration_error
     from memedit.evaluation.catalogue import MetricInfo as MetricInfo
     from memedit.evaluation.catalogue import all_metrics as all_metrics
     from memedit.evaluation.catalogue import metric_info as metric_info
+    from memedit.evaluation.edit_age import retained_by_age as retained_by_age
     from memedit.evaluation.fact_families import evaluate_facts as evaluate_facts
     from memedit.evaluation.generation import Generation as Generation
     from memedit.evaluation.generation import generate_answers as generate_answers
+    from memedit.evaluation.last_written import last_written_leak as last_written_leak
+    from memedit.evaluation.lifelong import RetentionMatrix as RetentionMatrix
+    from memedit.evaluation.lifelong import ask_batches as ask_batches
+    from memedit.evaluation.lifelong import retention_matrix as retention_matrix
     from memedit.evaluation.locality import agreement as agreement
     from memedit.evaluation.look_alikes import Leak as Leak
     from memedit.evaluation.look_alikes import measure_leak as measure_leak
     from memedit.evaluation.matching import contains as contains
     from memedit.evaluation.matching import matches as matches
+    from memedit.evaluation.memory_health import WrittenRows as WrittenRows
+    from memedit.evaluation.open_questions import open_retention_questions as open_retention_questions
+    from memedit.evaluation.open_questions import relative_drop as relative_drop
     from memedit.evaluation.perplexity import Perplexity as Perplexity
     from memedit.evaluation.perplexity import general_text as general_text
     from memedit.evaluation.perplexity import measure_perplexity as measure_perplexity
@@ -34,37 +48,57 @@ if TYPE_CHECKING:
     from memedit.evaluation.recall import Answered as Answered
     from memedit.evaluation.recall import Question as Question
     from memedit.evaluation.recall import answer_questions as answer_questions
+    from memedit.evaluation.recall import ask_questions as ask_questions
     from memedit.evaluation.recall import questions_of as questions_of
     from memedit.evaluation.recall import recall_metric as recall_metric
+    from memedit.evaluation.refusals import is_assertion as is_assertion
+    from memedit.evaluation.refusals import is_refusal as is_refusal
     from memedit.evaluation.retention import GateDecision as GateDecision
     from memedit.evaluation.retention import Retention as Retention
     from memedit.evaluation.retention import answer_known as answer_known
+    from memedit.evaluation.retention import ask_known as ask_known
     from memedit.evaluation.retention import compare as compare
     from memedit.evaluation.retention import gate as gate
+    from memedit.evaluation.retention import retained as retained
     from memedit.evaluation.retention import retention_questions as retention_questions
     from memedit.evaluation.retention import well_known_facts as well_known_facts
+    from memedit.evaluation.sampling import sample_answers as sample_answers
+    from memedit.evaluation.slick import categories_of as categories_of
+    from memedit.evaluation.slick import split_by_category as split_by_category
     from memedit.evaluation.statistics import Metric as Metric
 
 _MODULES = {
+    "assertions": ("assertion_change", "never_taught", "taught_against_untaught", "with_membership"),
     "baseline": ("Baseline", "suite_hash"),
+    "calibration_error": ("calibration", "expected_calibration_error"),
     "catalogue": ("MetricInfo", "all_metrics", "metric_info"),
+    "edit_age": ("retained_by_age",),
     "fact_families": ("evaluate_facts",),
     "generation": ("Generation", "generate_answers"),
+    "last_written": ("last_written_leak",),
+    "lifelong": ("RetentionMatrix", "ask_batches", "retention_matrix"),
     "locality": ("agreement",),
     "look_alikes": ("Leak", "measure_leak"),
     "matching": ("contains", "matches"),
+    "memory_health": ("WrittenRows",),
+    "open_questions": ("open_retention_questions", "relative_drop"),
     "perplexity": ("Perplexity", "general_text", "measure_perplexity", "perplexity_ratio"),
     "question_answering": ("squad_exact_match", "squad_f1"),
-    "recall": ("Answered", "Question", "answer_questions", "questions_of", "recall_metric"),
+    "recall": ("Answered", "Question", "answer_questions", "ask_questions", "questions_of", "recall_metric"),
+    "refusals": ("is_assertion", "is_refusal"),
     "retention": (
         "GateDecision",
         "Retention",
         "answer_known",
+        "ask_known",
         "compare",
         "gate",
+        "retained",
         "retention_questions",
         "well_known_facts",
     ),
+    "sampling": ("sample_answers",),
+    "slick": ("categories_of", "split_by_category"),
     "statistics": ("Metric",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -16,7 +16,24 @@ from typing import Any
 
 __all__ = ["FAMILY_MODULES", "MetricInfo", "all_metrics", "metric_info"]
 
-FAMILY_MODULES: tuple[str, ...] = ("learned", "generalised", "counterfact", "locality")
+FAMILY_MODULES: tuple[str, ...] = (
+    "learned",
+    "generalised",
+    "counterfact",
+    "locality",
+    "retention",
+    "lifelong",
+    "edit_age",
+    "last_written",
+    "open_questions",
+    "fluency",
+    "assertions",
+    "truthfulqa",
+    "self_aware",
+    "slick",
+    "calibration_error",
+    "memory_health",
+)
 """Modules of memedit.evaluation that declare metrics, in the order in which the catalogue lists them."""
 
 

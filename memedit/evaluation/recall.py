@@ -1,6 +1,6 @@
 """Recall: which facts a model answers right, by real generation.
 
-What: `Question`, `Answered`, `questions_of` a fact, `answer_questions`, `recall_metric`.
+What: `Question`, `Answered`, `questions_of` a fact, `ask_questions`, `answer_questions`, `recall_metric`.
 Why: learned, learned in other wordings, and retained are all the same act: ask, generate, compare.
 How: greedy generation with a natural stop (generation.py), exact match at the start of the answer
 (matching.py).
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memedit.evaluation.matching import matches, normalise
+from memedit.evaluation.respondent import ModelRespondent, Respondent
 from memedit.evaluation.statistics import Metric, share_metric
 from memedit.facts import Fact
 from memedit.progress import NULL_PROGRESS, Progress
@@ -27,6 +28,7 @@ __all__ = [
     "Answered",
     "Question",
     "answer_questions",
+    "ask_questions",
     "protocol",
     "questions_of",
     "recall_metric",
@@ -96,6 +98,31 @@ def questions_of(fact: Fact) -> tuple[Question, ...]:
     )
 
 
+def ask_questions(
+    respondent: Respondent,
+    questions: Sequence[Question],
+    *,
+    max_new_tokens: int = 16,
+    description: str = "Answering",
+) -> list[Answered]:
+    """Ask a respondent every question.
+
+    Args:
+        respondent: Who is asked.
+        questions: What to ask.
+        max_new_tokens: Most tokens generated per answer; must hold the longest expected answer.
+        description: What the progress shows.
+    Returns:
+        One answer per question, in order.
+    """
+    prompts = [question.prompt for question in questions]
+    generations = respondent.answer(prompts, max_new_tokens=max_new_tokens, description=description)
+    return [
+        Answered(question, generation.text, matches(generation.text, question.answers), generation.confidence)
+        for question, generation in zip(questions, generations, strict=True)
+    ]
+
+
 def answer_questions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -105,7 +132,7 @@ def answer_questions(
     progress: Progress = NULL_PROGRESS,
     description: str = "Answering",
 ) -> list[Answered]:
-    """Ask a model every question.
+    """Ask a model every question; `ask_questions` of a model.
 
     Args:
         model: Any transformers causal LM.
@@ -117,21 +144,8 @@ def answer_questions(
     Returns:
         One answer per question, in order.
     """
-    # Here, so that what only reads answers does not pay for torch.
-    from memedit.evaluation.generation import generate_answers
-
-    generations = generate_answers(
-        model,
-        tokenizer,
-        [question.prompt for question in questions],
-        max_new_tokens=max_new_tokens,
-        progress=progress,
-        description=description,
-    )
-    return [
-        Answered(question, generation.text, matches(generation.text, question.answers), generation.confidence)
-        for question, generation in zip(questions, generations, strict=True)
-    ]
+    asked = ModelRespondent(model, tokenizer, progress)
+    return ask_questions(asked, questions, max_new_tokens=max_new_tokens, description=description)
 
 
 def protocol(group: str) -> str:

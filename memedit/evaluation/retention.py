@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from memedit.evaluation.catalogue import MetricInfo
 from memedit.evaluation.matching import normalise
-from memedit.evaluation.recall import Answered, Question, answer_questions
+from memedit.evaluation.recall import Answered, Question, ask_questions
+from memedit.evaluation.respondent import ModelRespondent, Respondent
+from memedit.evaluation.samples import Evaluation, Sample
 from memedit.evaluation.statistics import Metric, binomial_tail, mcnemar_exact, share_metric
 from memedit.facts import Fact, read_facts
 from memedit.progress import NULL_PROGRESS, Progress
@@ -27,13 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INJECTED",
+    "METRICS",
     "WELL_KNOWN",
     "Change",
     "GateDecision",
     "Retention",
     "answer_known",
+    "ask_known",
     "compare",
     "gate",
+    "retained",
     "retention_questions",
     "well_known_facts",
 ]
@@ -41,6 +47,31 @@ __all__ = [
 WELL_KNOWN = "well_known"
 INJECTED = "injected_before"
 _SIGNIFICANCE = 0.05
+_RETAINED = "retained"
+_HOW = (
+    "items of the retention suite right before that are right after; greedy generation, natural stop, "
+    "exact match of target or alias at the start of the answer"
+)
+
+METRICS = (
+    MetricInfo(
+        _RETAINED,
+        "retained",
+        "items right before and after / items right before",
+        "memedit",
+        _HOW,
+        higher_is_better=True,
+    ),
+    MetricInfo(
+        "perplexity_ratio",
+        "retained",
+        "exp((sum of -log p after - sum of -log p before) / predicted tokens) = perplexity after / before",
+        "memedit",
+        "general text, every token predicted given those before; paired bootstrap over passages",
+        higher_is_better=False,
+    ),
+)
+"""The catalogue's entries; the ratio is perplexity.py's, and stands here since the gate rests on both."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +163,66 @@ def retention_questions(
     return sorted(asked.values(), key=lambda question: question.group == INJECTED)
 
 
+def ask_known(
+    respondent: Respondent, questions: Sequence[Question], *, max_new_tokens: int = 16
+) -> list[Answered]:
+    """Find what a respondent knows, and ask it just that in the batches in which it will be asked again.
+
+    An answer can flip by rounding when its batch has another shape (generation.py); asking the same questions
+    in the same batches before and after makes the two comparable.
+
+    Args:
+        respondent: Who is asked.
+        questions: The retention suite.
+        max_new_tokens: Most tokens generated per answer.
+    Returns:
+        Answers to the questions that it got right, from a second run of these alone; a few may be wrong in
+        it, and count as never known. Ask the other model exactly these questions (`retained`, or `compare`).
+    """
+    first = ask_questions(
+        respondent, questions, max_new_tokens=max_new_tokens, description="Finding what the model knows"
+    )
+    known = [answered.question for answered in first if answered.correct]
+    return ask_questions(
+        respondent, known, max_new_tokens=max_new_tokens, description="Recording what the model knows"
+    )
+
+
+def retained(respondent: Respondent, known: Sequence[Answered], *, max_new_tokens: int = 16) -> Evaluation:
+    """Measure what is left of what was known before.
+
+    Args:
+        respondent: The model after the edit.
+        known: What `ask_known` found of the model before it.
+        max_new_tokens: Most tokens generated per answer, as before.
+    Returns:
+        retained; n counts the items right before. The samples hold both answers, a note the McNemar test.
+    """
+    questions = [item.question for item in known]
+    after = ask_questions(
+        respondent, questions, max_new_tokens=max_new_tokens, description="Asking what must stay"
+    )
+    found = compare(known, after)
+    samples = tuple(
+        Sample(
+            found.metric.name,
+            f"{was.question.fact_id}/{was.question.group}",
+            was.question.fact_id,
+            was.question.prompt,
+            was.question.answers,
+            now.text,
+            float(now.correct),
+            {"before": was.text, "group": was.question.group, "confidence": now.confidence},
+        )
+        for was, now in zip(known, after, strict=True)
+        if was.correct
+    )
+    if not samples:
+        return Evaluation((found.metric,), notes=("nothing could be retained: no item was right before",))
+    lost = f"{len(found.lost)} of {found.right_before} items were lost"
+    return Evaluation((found.metric,), samples, (f"{lost}, exact McNemar p = {found.p_value:.2g}",))
+
+
 def answer_known(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -140,10 +231,7 @@ def answer_known(
     max_new_tokens: int = 16,
     progress: Progress = NULL_PROGRESS,
 ) -> list[Answered]:
-    """Find what a model knows, and answer just that in the batches in which it will be asked again.
-
-    An answer can flip by rounding when its batch has another shape (generation.py); asking the same questions
-    before and after an edit, and no others, keeps that out of the comparison.
+    """Find what a model knows; `ask_known` of a model.
 
     Args:
         model: The model before the edit.
@@ -155,23 +243,8 @@ def answer_known(
         Answers to the questions that it got right, from a second run of these alone; a few may be wrong in
         it, and count as never known. Ask the other model exactly these questions, then `compare`.
     """
-    first = answer_questions(
-        model,
-        tokenizer,
-        questions,
-        max_new_tokens=max_new_tokens,
-        progress=progress,
-        description="Finding what the model knows",
-    )
-    known = [answered.question for answered in first if answered.correct]
-    return answer_questions(
-        model,
-        tokenizer,
-        known,
-        max_new_tokens=max_new_tokens,
-        progress=progress,
-        description="Recording what the model knows",
-    )
+    asked = ModelRespondent(model, tokenizer, progress)
+    return ask_known(asked, questions, max_new_tokens=max_new_tokens)
 
 
 def compare(before: Sequence[Answered], after: Sequence[Answered]) -> Retention:
@@ -202,12 +275,8 @@ def compare(before: Sequence[Answered], after: Sequence[Answered]) -> Retention:
     gained = sum(
         item.question in again and again[item.question].correct for item in before if not item.correct
     )
-    how = (
-        "items of the retention suite right before that are right after; greedy generation, natural stop, "
-        "exact match of target or alias at the start of the answer"
-    )
     kept = len(right) - len(lost)
-    metric = share_metric("retained", kept, len(right), how)
+    metric = share_metric(_RETAINED, kept, len(right), _HOW)
     return Retention(metric, kept, lost, gained, mcnemar_exact(len(lost), gained))
 
 

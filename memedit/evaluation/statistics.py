@@ -1,7 +1,7 @@
 """Numbers with their uncertainty: intervals, paired tests and the `Metric` that carries them.
 
 What: `Metric`; Wilson and bootstrap intervals; a paired bootstrap of a perplexity ratio; exact binomial and
-McNemar tests; AUROC.
+McNemar tests; AUROC with its interval.
 Why: no number leaves memedit without its protocol, n and a 95 % interval, and a gate must not fail on noise.
 How: closed forms, and numpy for resampling. Every resampling takes a seed and is
 reproducible.
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Metric",
     "auroc",
+    "auroc_metric",
     "binomial_tail",
     "bootstrap_interval",
     "mcnemar_exact",
@@ -229,6 +230,59 @@ def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
     strictly = np.searchsorted(below, scores, side="left")
     at_most = np.searchsorted(below, scores, side="right")
     return float((strictly + at_most).sum()) / (2 * len(positives) * len(negatives))
+
+
+def auroc_metric(
+    name: str,
+    positives: Sequence[tuple[str, float]],
+    negatives: Sequence[tuple[str, float]],
+    protocol: str,
+    *,
+    seed: int,
+    num_resamples: int = 2000,
+) -> Metric:
+    """Return an AUROC with its 95 % interval: a bootstrap that draws the clusters of either side.
+
+    Args:
+        name: What was measured.
+        positives: (cluster, score) of each positive item; items of one cluster are drawn together.
+        negatives: The same of the negative items.
+        protocol: How it was measured.
+        seed: Seed of the resampling.
+        num_resamples: How many resamples are drawn.
+    Returns:
+        The metric, n counting both sides; NaN when one side is empty. Where the two sides are wholly apart
+        the bootstrap has no spread: the interval is then Wilson's for as many items as the smaller side has
+        clusters.
+    """
+    n = len(positives) + len(negatives)
+    above, below = ([score for _, score in side] for side in (positives, negatives))
+    value = auroc(above, below)
+    if math.isnan(value):
+        return Metric(name, math.nan, n, math.nan, math.nan, protocol)
+    first, sizes_first = _indicators([cluster for cluster, _ in positives])
+    second, sizes_second = _indicators([cluster for cluster, _ in negatives])
+    if value in {0.0, 1.0}:
+        units = min(len(sizes_first), len(sizes_second))
+        return Metric(name, value, n, *wilson_interval(value * units, units), protocol)
+    wins = np.asarray(above)[:, None] - np.asarray(below)[None, :]
+    by_cluster = first @ (np.sign(wins) / 2 + 0.5) @ second.T
+    draws = np.random.default_rng(seed)
+    times_first, times_second = (
+        draws.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=num_resamples)
+        for sizes in (sizes_first, sizes_second)
+    )
+    sums = ((times_first @ by_cluster) * times_second).sum(axis=1)
+    low, high = _percentiles(sums / ((times_first @ sizes_first) * (times_second @ sizes_second)))
+    return Metric(name, value, n, low, high, protocol)
+
+
+def _indicators(clusters: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Which item belongs to which cluster, [clusters, items], and how many belong to each."""
+    order = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters))}
+    matrix = np.zeros((len(order), len(clusters)))
+    matrix[[order[cluster] for cluster in clusters], np.arange(len(clusters))] = 1
+    return matrix, matrix.sum(axis=1)
 
 
 def _log_binomial(count: int, n: int, share: float) -> float:
