@@ -111,6 +111,10 @@ def _opened(name: _Name) -> Any:
         ) from error
 
 
+def _whole(name: _Name) -> str:
+    return PREFIX + "/".join(filter(None, (name.path, name.config)))
+
+
 def _split(opened: Any, name: _Name) -> Any:
     """The rows of the split that was asked for, or of the only one there is."""
     if not isinstance(opened, dict):
@@ -128,7 +132,7 @@ def _split(opened: Any, name: _Name) -> Any:
     raise FactsError(
         f"the dataset {name.path!r} {given}",
         path=name.written,
-        remedy=f"Its splits: {there}. Write one behind a colon: hf:name:{splits[0] if splits else 'train'}.",
+        remedy=f"Its splits: {there}." + (f" Write {_whole(name)}:{splits[0]}." if splits else ""),
     )
 
 

@@ -108,17 +108,16 @@ def _json_lines(start: bytes, first: int, stream: BinaryIO) -> Iterator[RawRecor
     numbered = itertools.chain([(first, start)] if start else [], later)
     number = 0
     for line, raw in numbered:
+        if not raw.strip():
+            continue
+        number += 1
+        if len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES:
+            decoded_line(raw, line)
         try:
-            text = decoded_line(raw, line).strip()
-            if not text:
-                continue
-            number += 1
-            yield RawRecord(number, line, json_object(text))
+            record = RawRecord(number, line, json_object(decoded_line(raw, line).strip()))
         except FactsError as error:
-            if len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES:
-                raise
-            number += 1
-            yield RawRecord(number, line, None, FactsError(error.message, line=line, remedy=error.remedy))
+            record = RawRecord(number, line, None, error)
+        yield record
 
 
 def _list(start: bytes, first: int, stream: BinaryIO) -> Iterator[RawRecord]:

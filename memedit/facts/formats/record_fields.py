@@ -149,13 +149,13 @@ class RecordFields:
         return RecordFields(value, f"{path}.")
 
     def inners(self, name: str) -> list[RecordFields]:
-        """The objects of a list, or a single object; empty where the field is missing.
+        """The objects of a list, or a single object; empty where there is nothing in the field.
 
         Raises:
             FactsError: When it holds anything else.
         """
         value = self.get(name)
-        items = [] if value is None else [value] if isinstance(value, Mapping) else value
+        items = [] if value in (None, {}) else [value] if isinstance(value, Mapping) else value
         if not isinstance(items, list | tuple):
             raise FactsError(
                 f"{self.path(name)} must be a list of objects, got {kind_of(value)}", field=self.path(name)

@@ -154,13 +154,13 @@ class _Reader:
             repeat = self._ids[question.id]
             self.questions.append(replace(question, id=f"{question.id}-{repeat}") if repeat > 1 else question)
 
-    def records(self, *, skip_bad: bool) -> Records:
+    @property
+    def is_native(self) -> bool:
+        return self.chosen.name == "memedit"
+
+    def records(self) -> Records:
         """Everything that was taken."""
-        facts, left_out = self.settlement.facts, list[TaughtProbe]()
-        if self.chosen.name == "memedit" and not skip_bad:
-            raise_problems(list(taught_probe_problems(facts)), self.source, hint=_SKIP_HINT)
-        else:
-            facts, left_out = without_taught_probes(facts)
+        facts, left_out = without_taught_probes(self.settlement.facts)
         return Records(
             source=self.source,
             format=self.chosen.name,
@@ -171,10 +171,6 @@ class _Reader:
             merged=tuple(self.settlement.merged),
             left_out=tuple(left_out),
         )
-
-
-def _raw_records(source: str) -> Iterator[RawRecord]:
-    return hub_records(source) if source.startswith(PREFIX) else file_records(Path(source))
 
 
 def read_records(
@@ -202,26 +198,44 @@ def read_records(
         UsageError: When the format or the convention is unknown, or the convention is missing.
     """
     source = os.fspath(source)
-    raw = _raw_records(source)
-    head: list[RawRecord] = []
-    reader: _Reader | None = None
-    try:
-        head = list(itertools.islice(raw, MAX_PROBLEMS))
-        reader = _started(head, format, source, target_convention)
-        for record in itertools.chain(head, raw):
-            reader.take(record)
-            if len(reader.problems) >= MAX_PROBLEMS and not skip_bad:
-                break
-    except FactsError as error:
-        if error.line is None:
-            raise
-        # The rest of the file cannot be read, whatever is skipped.
-        raise_problems([*(reader.problems if reader and not skip_bad else []), error], source)
-        raise
+    raw = _UntilBroken(hub_records(source) if source.startswith(PREFIX) else file_records(Path(source)))
+    head = list(itertools.islice(raw, MAX_PROBLEMS))
+    if not head:
+        raise_problems(raw.breaks, source)
+    reader = _started(head, format, source, target_convention)
+    for record in itertools.chain(head, raw):
+        reader.take(record)
+        if len(reader.problems) >= MAX_PROBLEMS and not skip_bad:
+            break
+    if reader.is_native and not skip_bad:
+        reader.problems.extend(taught_probe_problems(reader.settlement.facts))
+    if raw.breaks:
+        raise_problems([*([] if skip_bad else reader.problems), *raw.breaks], source)
     if reader.problems and (not skip_bad or len(reader.problems) == reader.num_records):
-        hint = _SKIP_HINT if not skip_bad else f"None of {reader.num_records:,} records can be used."
+        hint = f"None of {reader.num_records:,} records can be used." if skip_bad else _SKIP_HINT
         raise_problems(reader.problems, source, hint=hint)
-    return reader.records(skip_bad=skip_bad)
+    return reader.records()
+
+
+class _UntilBroken:
+    """Raw records up to where the source breaks; what broke it is in `breaks`."""
+
+    def __init__(self, raw: Iterator[RawRecord]) -> None:
+        self._raw = raw
+        self.breaks: list[FactsError] = []
+
+    def __iter__(self) -> Iterator[RawRecord]:
+        return self
+
+    def __next__(self) -> RawRecord:
+        try:
+            return next(self._raw)
+        except FactsError as error:
+            if error.line is None:
+                # Nothing could be opened at all.
+                raise
+            self.breaks.append(error)
+            raise StopIteration from error
 
 
 def _started(head: list[RawRecord], name: str | None, source: str, target_convention: str | None) -> _Reader:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memedit.facts import facts_from_records, relations
+from memedit.facts import FORMATS, facts_from_records, relations
 
 DOC = (Path(__file__).parents[3] / "docs" / "facts.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```json\n(.*?)\n```", DOC, re.DOTALL)
@@ -30,3 +30,11 @@ def test_named_relations_exist():
     (sentence,) = re.findall(r"holds the relations: (.*?) and some", DOC)
     assert set(re.findall(r"`(\w+)`", sentence)) <= set(relations())
     assert len(EXAMPLES) >= 3
+
+
+def test_every_format_is_listed():
+    (section,) = re.findall(r"## Other formats\n(.*)", DOC, re.DOTALL)
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(FORMATS)
+    for name, meaning in FORMATS["zsre"].target_conventions:
+        assert f"--target-convention {name}" in section
+        assert meaning
