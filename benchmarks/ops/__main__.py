@@ -42,7 +42,7 @@ Row = dict[str, Any]
 def tests_pass(console: Console) -> bool:
     """Run tests/ops; a kernel that is wrong has no speed."""
     console.print("Running tests/ops first ...")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/ops"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "tests/ops"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         console.print(done.stdout[-3000:])

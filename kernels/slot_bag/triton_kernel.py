@@ -18,8 +18,8 @@ from torch import Tensor
 
 NUM_WARPS = 4
 TILE_BYTES = 8192
-# Look-ups whose owners' masses are summed side by side.
-GATE_BLOCK = 128
+# Look-ups whose owners' masses are summed side by side. With 64 or 128 some variants spill on sm_100.
+GATE_BLOCK = 256
 # Owner codes in the kernels; a token at which no gate is open has the speaker NOBODY, which owns no row.
 _UNGATED, _NOT_WRITTEN, _NOBODY = (
     tl.constexpr(UNGATED),
