@@ -20,6 +20,7 @@ _EPILOG = """\b
 Examples:
   memedit ask "The capital of Zubrowka is"
   memedit ask "The capital of Zubrowka is" --without e0001-3f9a2c
+  memedit ask "The capital of Zubrowka is" --why
   memedit ask "The capital of Zubrowka is" --json
 """
 
@@ -29,6 +30,7 @@ Examples:
 @store_option
 @model_option
 @click.option("--without", metavar="EDIT", help="Answer as if this edit were undone.")
+@click.option("--why", is_flag=True, help="Show how far the answer rests on each stored fact.")
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(min=1),
@@ -36,9 +38,16 @@ Examples:
     show_default=True,
     help="Most tokens generated; the answer ends earlier where the model ends it.",
 )
-@json_option("prompt, text, confidence, subject, mass, facts, without")
+@json_option("prompt, text, confidence, subject, mass, facts, without, unedited")
 def ask(
-    *, prompt: str, store: Path, model: str | None, without: str | None, max_new_tokens: int, as_json: bool
+    *,
+    prompt: str,
+    store: Path,
+    model: str | None,
+    without: str | None,
+    why: bool,
+    max_new_tokens: int,
+    as_json: bool,
 ) -> None:
     """Complete PROMPT with the edited model, and say which stored facts the answer rests on.
 
@@ -57,14 +66,14 @@ def ask(
         with progress.task("Loading memedit", None):
             from memedit.editor import open_editor
         with open_editor(store, model, read_only=True, progress=progress) as editor:
-            answer = editor.ask(prompt, without=without, max_new_tokens=max_new_tokens)
+            answer = editor.ask(prompt, without=without, max_new_tokens=max_new_tokens, why=why)
     if as_json:
         print_json(answer.to_json())
         return
     from memedit.reports.answer import print_answer
     from memedit.reports.console import report_console
 
-    print_answer(report_console(), answer)
+    print_answer(report_console(), answer, why=why)
 
 
 def _require_store(store: Path, edit: str | None) -> str | None:

@@ -1,43 +1,99 @@
-"""Provenance: whose slots spoke while an answer was generated."""
+"""Provenance: the written rows that spoke while an answer was generated, led back to their edits.
 
-from collections.abc import Iterator
+`listening` notes at each token whose gate was open and which slots spoke; `trace` finds the edits that wrote
+those slots, and for which subject. A slot that several edits wrote is shared out by how much each added to it
+(the norm of its delta). Every token counts with the share of the routing that its open owner had.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from torch import nn
 
 from memedit.modeling import MemoryLlamaForCausalLM, MemoryTable
+from memedit.store import Patch
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """An open gate at one token.
+
+    Attributes:
+        position: place of the token among those that the model read, 0 = the begin token.
+        owner: index of the owner in the overlay that was worn.
+        subject: the owner's name.
+        mass: the owner's share of the token's routing, 0 to 1.
+        threshold: the mass from which its gate opens.
+        slots: the owner's slots that were looked up.
+        weights: their shares in what was said; they sum to 1.
+    """
+
+    position: int
+    owner: int
+    subject: str
+    mass: float
+    threshold: float
+    slots: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one subject in one edit, as far as they spoke.
+
+    Attributes:
+        edit_id: the edit that wrote them.
+        subject: for whom it wrote them.
+        fact_ids: the edit's facts about that subject.
+        share: their share of all that written rows said, over tokens; the shares of all sources sum to 1.
+        spoken: the tokens at which they spoke, in order.
+    """
+
+    edit_id: str
+    subject: str
+    fact_ids: tuple[str, ...]
+    share: float
+    spoken: tuple[Spoken, ...]
+
+    @property
+    def loudest(self) -> Spoken:
+        """The token at which its owner had most of the routing."""
+        return max(self.spoken, key=lambda spoken: spoken.mass)
 
 
 @dataclass
-class Heard:
-    """The subject with the largest routing mass among those whose gate opened.
-
-    Attributes:
-        subject: None when no gate opened.
-        mass: its mass, 0 to 1.
-    """
-
-    subject: str | None = None
-    mass: float = 0.0
+class _Writings:
+    weight: float = 0.0
+    fact_ids: tuple[str, ...] = ()
+    spoken: dict[Spoken, None] = field(default_factory=dict)
 
 
 @contextmanager
-def listening(model: MemoryLlamaForCausalLM) -> Iterator[Heard]:
-    """Note whose gate opens in the forwards inside a `with` block.
+def listening(model: MemoryLlamaForCausalLM) -> Iterator[list[Spoken]]:
+    """Note every open gate in the forwards inside a `with` block.
 
     Args:
-        model: the model that answers.
+        model: the model that answers one prompt, token after token.
     """
-    heard = Heard()
+    heard: list[Spoken] = []
+    num_read: defaultdict[int, int] = defaultdict(int)
 
-    def note(table: nn.Module, arguments: tuple[Any, ...]) -> None:
-        assert isinstance(table, MemoryTable)
-        slots, weights = arguments
-        _note(heard, table, slots, weights)
+    def note(layer: int, _: nn.Module, arguments: tuple[Any, ...]) -> None:
+        hidden, table, slots, weights = arguments
+        assert len(hidden) == 1, "listening to several prompts at once"
+        heard.extend(_open_gates(table, slots, weights, num_read[layer]))
+        num_read[layer] += len(slots)
 
-    handles = [table.register_forward_pre_hook(note) for table in model.memory_tables()]
+    handles = [
+        memory.register_forward_pre_hook(partial(note, layer))
+        for layer, memory in model.memory_layers().items()
+    ]
     try:
         yield heard
     finally:
@@ -45,14 +101,64 @@ def listening(model: MemoryLlamaForCausalLM) -> Iterator[Heard]:
             handle.remove()
 
 
-def _note(heard: Heard, table: MemoryTable, slots: Tensor, weights: Tensor) -> None:
+def _open_gates(
+    table: MemoryTable, slots: torch.Tensor, weights: torch.Tensor, num_before: int
+) -> Iterator[Spoken]:
     found, overlay = table.look_up_overlay(slots, weights), table.overlay
     if found is None or overlay is None or not overlay.owner_names:
         return
-    is_open = (found.best_owner >= 0) & (found.weights > 0).any(-1)
-    if not bool(is_open.any()):
-        return
-    token = int(found.mass.masked_fill(~is_open, -1.0).argmax())
-    mass = float(found.mass[token])
-    if mass > heard.mass:
-        heard.subject, heard.mass = overlay.owner_names[int(found.best_owner[token])], mass
+    owners = overlay.owners[found.rows.clamp(min=0)].masked_fill(found.rows < 0, -1)
+    owned = (owners == found.best_owner[:, None]) & (owners >= 0) & (found.weights > 0)
+    for token in owned.any(-1).nonzero()[:, 0].tolist():
+        owner, speaking = int(found.best_owner[token]), owned[token]
+        yield Spoken(
+            num_before + token,
+            owner,
+            overlay.owner_names[owner],
+            float(found.mass[token]),
+            float(overlay.thresholds[owner]),
+            tuple(slots[token][speaking].tolist()),
+            tuple(found.weights[token][speaking].tolist()),
+        )
+
+
+def trace(heard: Sequence[Spoken], patches: Mapping[str, Patch]) -> tuple[Source, ...]:
+    """Lead what was heard back to edits and the subjects for which they wrote.
+
+    Args:
+        heard: open gates.
+        patches: the patches that the model wore, by edit, in journal order; of models with one value table.
+
+    Returns:
+        The sources, the largest share first.
+    """
+    writings: defaultdict[tuple[str, str], _Writings] = defaultdict(_Writings)
+    for spoken in heard:
+        for slot, weight in zip(spoken.slots, spoken.weights, strict=True):
+            written = _writers(slot, patches)
+            total = sum(norm for *_, norm in written)
+            for edit_id, subject, fact_ids, norm in written:
+                found = writings[edit_id, subject]
+                # Rows that are still zero have been written all the same.
+                part = norm / total if total else 1 / len(written)
+                found.weight += spoken.mass * weight * part
+                found.fact_ids = fact_ids
+                found.spoken[spoken] = None
+    total = sum(found.weight for found in writings.values())
+    sources = [
+        Source(edit_id, subject, found.fact_ids, found.weight / total, tuple(found.spoken))
+        for (edit_id, subject), found in writings.items()
+    ]
+    return tuple(sorted(sources, key=lambda source: -source.share))
+
+
+def _writers(slot: int, patches: Mapping[str, Patch]) -> list[tuple[str, str, tuple[str, ...], float]]:
+    """Return (edit, subject, its facts, norm of the delta) of every owned row that was written to a slot."""
+    found = []
+    for edit_id, patch in patches.items():
+        (table,) = patch.tables
+        row = int(np.searchsorted(table.slots, slot))
+        if row < len(table.slots) and table.slots[row] == slot and table.owners[row] >= 0:
+            owner = patch.owners[table.owners[row]]
+            found.append((edit_id, owner.subject, owner.fact_ids, float(np.linalg.norm(table.delta[row]))))
+    return found

@@ -7,6 +7,7 @@ from memedit.errors import GateRefused
 from memedit.facts import Fact
 
 Status = Literal["learned", "already_known", "failed", "stored"]
+SubjectMatch = Literal["whole", "part", "none"]
 
 
 @dataclass(frozen=True)
@@ -81,20 +82,55 @@ class EditRefused(GateRefused):
 
 
 @dataclass(frozen=True)
+class OpenGate:
+    """A token at which a subject's rows spoke.
+
+    Attributes:
+        token: the token's text.
+        in_answer: whether the model wrote it; else it belongs to the prompt.
+        mass: the subject's share of the token's routing, 0 to 1.
+        threshold: the mass from which its gate opens.
+    """
+
+    token: str
+    in_answer: bool
+    mass: float
+    threshold: float
+
+
+@dataclass(frozen=True)
 class RestsOn:
-    """A stored fact that an answer rests on.
+    """A stored fact that an answer rests on: its edit wrote rows for its subject, and they spoke.
+
+    Facts that one edit taught about one subject share their rows, hence share, mass, threshold and gates.
 
     Attributes:
         edit_id: the edit that taught it.
         fact_id: the fact.
         prompt: its prompt.
         target: its answer.
+        subject: its subject.
+        share: share of all that stored facts said, over the tokens of prompt and answer, 0 to 1.
+        mass: largest share of a token's routing that the subject had, 0 to 1.
+        threshold: the mass from which its gate opens.
+        subject_match: whether the subject stands in the prompt: "whole", "part" (a short form), "none".
+        likeness: how alike the prompt and the fact's wordings are, the subject left out, 0 to 1.
+        states_target: whether the answer is the fact's target or an alias.
+        gates: the tokens at which its rows spoke, in order.
     """
 
     edit_id: str
     fact_id: str
     prompt: str
     target: str
+    subject: str
+    share: float
+    mass: float
+    threshold: float
+    subject_match: SubjectMatch
+    likeness: float
+    states_target: bool
+    gates: tuple[OpenGate, ...]
 
 
 @dataclass(frozen=True)
@@ -105,10 +141,12 @@ class Answer:
         prompt: what was asked.
         text: greedy answer up to its natural stop.
         confidence: probability of its first token.
-        subject: the subject whose slots spoke; None when no gate opened.
-        mass: share of the routing that its slots had, 0 to 1.
-        facts: stored facts about that subject.
+        subject: the subject whose rows said most; None when no gate opened.
+        mass: largest share of a token's routing that it had, 0 to 1.
+        facts: stored facts whose rows spoke. Subjects come in the order of what they said; of the facts of
+            one subject those whose target the answer states come first, then those worded most alike.
         without: the edit that was switched off, if any.
+        unedited: what the model answers without any edit; None where it was not asked.
     """
 
     prompt: str
@@ -118,6 +156,7 @@ class Answer:
     mass: float
     facts: tuple[RestsOn, ...]
     without: str | None
+    unedited: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `memedit ask --json` prints."""

@@ -16,18 +16,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from memedit.editing.plan import EditingSettings
+from memedit.editor.asking import answer_prompt
 from memedit.editor.measuring import MAX_NEW_TOKENS, ask_all, known_before
 from memedit.editor.overlays import composed_overlay, wearing
-from memedit.editor.provenance import listening
 from memedit.editor.reporting import report_of, versions
-from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, RestsOn
+from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome
 from memedit.editor.transaction import Injection, Limits, Trained, already_stored
 from memedit.evaluation import (
     Answered,
     Retention,
     compare,
     general_text,
-    generate_answers,
     retention_questions,
 )
 from memedit.facts import Fact, facts_from_records
@@ -194,27 +193,28 @@ class Editor:
             is_worth_it = any(outcome.status == "learned" for outcome in trained.outcomes)
             return self._commit(edit, trained, seed) if is_worth_it and not dry_run else edit
 
-    def ask(self, prompt: str, *, without: str | None = None, max_new_tokens: int = 32) -> Answer:
+    def ask(
+        self, prompt: str, *, without: str | None = None, max_new_tokens: int = 32, why: bool = False
+    ) -> Answer:
         """Let the model answer, and say on which stored facts the answer rests.
 
         Args:
             prompt: the text to continue.
             without: id of an edit to switch off for this question.
             max_new_tokens: most tokens of the answer.
+            why: ask the model without any edit as well (`Answer.unedited`).
         """
-        with self.without(without) if without else nullcontext(), listening(self.model) as heard:
-            (generation,) = generate_answers(
-                self.model, self.tokenizer, [prompt], max_new_tokens=max_new_tokens
-            )
         left_out = self.store.edit(without).id if without else None
-        rests_on = tuple(
-            RestsOn(stored.edit_id, stored.fact.id, stored.fact.prompt, stored.fact.target)
-            for stored in self.store.facts()
-            if stored.fact.subject == heard.subject and stored.edit_id != left_out
-        )
-        return Answer(
-            prompt, generation.text, generation.confidence, heard.subject, heard.mass, rests_on, left_out
-        )
+        with self.without(left_out) if left_out else nullcontext():
+            return answer_prompt(
+                self.model,
+                self.tokenizer,
+                self.store,
+                prompt,
+                without=left_out,
+                unedited=why,
+                max_new_tokens=max_new_tokens,
+            )
 
     @contextmanager
     def without(self, edit: str) -> Iterator[MemoryLlamaForCausalLM]:

@@ -14,17 +14,25 @@ from rich.text import Text
 from memedit.reports.console import one_line
 
 if TYPE_CHECKING:
-    from memedit.editor import Answer
+    from memedit.editor import Answer, OpenGate, RestsOn
 
 __all__ = ["print_answer"]
 
+_SUBJECT_LINES = {
+    "whole": "its subject {} stands in the prompt",
+    "part": "a short form of its subject {} stands in the prompt",
+    "none": "its subject {} does not stand in the prompt",
+}
+_MAX_GATES = 6
 
-def print_answer(console: Console, answer: Answer) -> None:
+
+def print_answer(console: Console, answer: Answer, *, why: bool = False) -> None:
     """Print the completed prompt, its confidence, and what it rests on.
 
     Args:
         console: Where to.
         answer: What `Editor.ask` returned.
+        why: Show for each stored fact where and how loud its rows spoke, and what the unedited model says.
     """
     said = one_line(answer.text)
     line = Text(one_line(answer.prompt) + " ")
@@ -33,9 +41,36 @@ def print_answer(console: Console, answer: Answer) -> None:
     about = f"  confidence {answer.confidence:.2f} (probability of the first token)"
     if answer.without is not None:
         about += f", without edit {answer.without}"
-    console.print(about, style="dim", soft_wrap=True)
+    lines = [about]
     if not answer.facts:
-        console.print("  rests on no stored fact: the base model's own answer", style="dim", soft_wrap=True)
+        lines.append("  rests on no stored fact; the base model answered")
     for fact in answer.facts:
         grounds = f"  rests on {fact.edit_id} {fact.fact_id}: {one_line(fact.prompt)} {one_line(fact.target)}"
-        console.print(grounds, style="dim", soft_wrap=True)
+        lines += [grounds, *(_reasons(fact) if why else ())]
+    if answer.unedited is not None:
+        lines.append(f"  without any edit: {one_line(answer.unedited) or '(nothing)'}")
+    for each in lines:
+        console.print(each, style="dim", soft_wrap=True)
+
+
+def _reasons(fact: RestsOn) -> list[str]:
+    """The lines under a fact that say how far the answer rests on it."""
+    subject = _SUBJECT_LINES[fact.subject_match].format(f'"{one_line(fact.subject)}"')
+    stated = "the answer states its target" if fact.states_target else "the answer is not its target"
+    gate = (
+        f"gate {fact.mass:.2f} at its widest, opens from {fact.threshold:.2f}; open at {_gates(fact.gates)}"
+    )
+    return [
+        f"    share {fact.share:.0%} of what stored facts said; {gate}",
+        f"    {subject}; wording {fact.likeness:.2f} alike; {stated}",
+    ]
+
+
+def _gates(gates: tuple[OpenGate, ...]) -> str:
+    """The tokens at which a gate was open, the first few of them."""
+    shown = [
+        f'"{one_line(gate.token)}"{" (answer)" if gate.in_answer else ""} {gate.mass:.2f}'
+        for gate in gates[:_MAX_GATES]
+    ]
+    rest = len(gates) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more tokens" if rest else "")

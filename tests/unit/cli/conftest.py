@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from memedit.cli import cli
-from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, RestsOn
+from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, OpenGate, RestsOn
 from memedit.facts import Fact
 from memedit.store import NewEdit, Owner, Patch, Store, TablePatch
 
@@ -86,6 +86,28 @@ def make_edit(*outcomes, edit_id="e0001-3f9a2c", committed=True, **changes):
     return Edit(edit_id, committed, outcomes, make_report(edit=edit_id, **changes))
 
 
+def make_grounds(**changes):
+    """A stored fact that an answer rests on."""
+    fields = {
+        "edit_id": "e0001-3f9a2c",
+        "fact_id": "fact-1",
+        "prompt": "The capital of Land1 is",
+        "target": "Town1",
+        "subject": "Land1",
+        "share": 1.0,
+        "mass": 0.8,
+        "threshold": 0.4,
+        "subject_match": "whole",
+        "likeness": 1.0,
+        "states_target": True,
+        "gates": (
+            OpenGate("Land", in_answer=False, mass=0.6, threshold=0.4),
+            OpenGate("1", in_answer=False, mass=0.8, threshold=0.4),
+        ),
+    }
+    return RestsOn(**{**fields, **changes})
+
+
 class FakeEditor:
     """Answers with what a test put in; remembers how it was called."""
 
@@ -117,12 +139,12 @@ class FakeEditor:
             raise EditRefused("5 of 200 retained facts were lost", self.edit, remedy="Use --force.")
         return self.edit
 
-    def ask(self, prompt, *, without, max_new_tokens):
+    def ask(self, prompt, *, without, max_new_tokens, why):
         self.asked = (without, max_new_tokens)
+        unedited = "a town" if why else None
         if without:
-            return Answer(prompt, "", 0.4, None, 0.0, (), without)
-        facts = (RestsOn("e0001-3f9a2c", "fact-1", "The capital of Land1 is", "Town1"),)
-        return Answer(prompt, "Town1", 0.9712, "Land1", 0.8, facts, None)
+            return Answer(prompt, "", 0.4, None, 0.0, (), without, unedited)
+        return Answer(prompt, "Town1", 0.9712, "Land1", 0.8, (make_grounds(),), None, unedited)
 
 
 @pytest.fixture
@@ -188,5 +210,5 @@ def store(tmp_path, commit):
 
 @pytest.fixture
 def make():
-    """The makers of this file: make.edit, make.outcome, make.report."""
-    return SimpleNamespace(edit=make_edit, outcome=make_outcome, report=make_report)
+    """The makers of this file: make.edit, make.outcome, make.report, make.grounds."""
+    return SimpleNamespace(edit=make_edit, outcome=make_outcome, report=make_report, grounds=make_grounds)

@@ -25,10 +25,34 @@ def test_json(editor, run, store):
     result = run("ask", PROMPT, "--json", "--model", "m", "--max-new-tokens", 5)
     assert (result.exit_code, result.stderr) == (0, "")
     answer = json.loads(result.stdout)
-    assert set(answer) == {"prompt", "text", "confidence", "subject", "mass", "facts", "without"}
-    assert [set(fact) for fact in answer["facts"]] == [{"edit_id", "fact_id", "prompt", "target"}]
+    assert set(answer) == {
+        "prompt", "text", "confidence", "subject", "mass", "facts", "without", "unedited",
+    }  # fmt: skip
+    (fact,) = answer["facts"]
+    assert {"edit_id", "fact_id", "prompt", "target"} <= set(fact)
+    assert (fact["subject"], fact["share"], fact["subject_match"]) == ("Land1", 1.0, "whole")
+    assert fact["gates"][1] == {"token": "1", "in_answer": False, "mass": 0.8, "threshold": 0.4}
+    assert answer["unedited"] is None
     assert editor.opened[0][1] == "m"
     assert editor.asked == (None, 5)
+
+
+def test_why_shows_how_far_the_answer_rests_on_each_fact(editor, run, store):
+    result = run("ask", PROMPT, "--why")
+    assert result.exit_code == 0, result.output
+    gate = 'gate 0.80 at its widest, opens from 0.40; open at "Land" 0.60, "1" 0.80'
+    assert result.stdout.splitlines()[2:] == [
+        "  rests on e0001-3f9a2c fact-1: The capital of Land1 is Town1",
+        f"    share 100% of what stored facts said; {gate}",
+        '    its subject "Land1" stands in the prompt; wording 1.00 alike; the answer states its target',
+        "  without any edit: a town",
+    ]
+    result = run("ask", PROMPT, "--why", "--without", 1)
+    assert result.stdout.splitlines()[2:] == [
+        "  rests on no stored fact; the base model answered",
+        "  without any edit: a town",
+    ]
+    assert json.loads(run("ask", PROMPT, "--why", "--json").stdout)["unedited"] == "a town"
 
 
 def test_without_takes_any_name_of_the_edit(editor, run, store):

@@ -28,10 +28,33 @@ def test_an_answer_names_the_facts_it_rests_on(editor, two_edits, world):
         assert answer.text.startswith(fact.target)
         assert answer.subject == fact.subject
         assert 0 < answer.mass <= 1
-        assert [(rest.edit_id, rest.fact_id, rest.target) for rest in answer.facts] == [
-            (edit.id, fact.id, fact.target)
-        ]
+        first = answer.facts[0]
+        assert (first.edit_id, first.fact_id, first.target) == (edit.id, fact.id, fact.target)
+        assert (first.subject_match, first.likeness, first.states_target) == ("whole", 1.0, True)
+        assert first.threshold <= first.mass <= 1
+        assert answer.mass == first.mass == max(gate.mass for gate in first.gates)
+        assert sum(rest.share for rest in answer.facts) == pytest.approx(1)
+        assert answer.unedited is None
         assert answer.to_json()["facts"][0]["prompt"] == fact.prompt
+
+
+def test_the_tokens_at_which_a_fact_spoke_are_named(editor, two_edits):
+    fact = learned_in(two_edits[0])
+    gates = editor.ask(fact.prompt).facts[0].gates
+    asked = [gate.token for gate in gates if not gate.in_answer]
+    assert any(token.strip() and token.strip() in fact.subject for token in asked), gates
+    assert all(token in fact.prompt for token in asked)
+    assert all(gate.mass >= gate.threshold for gate in gates)
+
+
+def test_why_asks_the_unedited_model_too(editor, two_edits, look):
+    fact, worn = learned_in(two_edits[0]), look.overlay(editor.model)
+    answer = editor.ask(fact.prompt, why=True)
+    editor.model.set_overlay(0, None)
+    assert answer.unedited == editor.ask(fact.prompt).text
+    assert answer.text != answer.unedited
+    editor._restore()
+    assert look.overlay(editor.model) == worn
 
 
 def test_what_no_edit_taught_rests_on_nothing(editor, two_edits, world):
@@ -73,12 +96,12 @@ def test_without_gives_the_edit_back_whatever_happens(editor, two_edits, look, m
         raise RuntimeError("no answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr("memedit.editor.session.generate_answers", broken)
+        patched.setattr("memedit.editor.asking.generate_answers", broken)
         with pytest.raises(RuntimeError, match="no answer"):
             editor.ask("Anything", without=two_edits[0].id)
     assert look.overlay(editor.model) == worn
     # Nobody listens any more.
-    assert not any(table._forward_pre_hooks for table in editor.model.memory_tables())
+    assert not any(layer._forward_pre_hooks for layer in editor.model.memory_layers().values())
 
 
 def test_a_changed_patch_is_refused_at_once(work, editor, two_edits):
