@@ -6,6 +6,8 @@ from torch import Tensor
 
 # Bytes of filter per written slot: with 64, a look-up that misses passes by chance once in 64 times.
 _FILTER_SHARE = 64
+# 2^64 divided by the golden ratio, as a signed number; products wrap.
+_GOLDEN = -7046029254386353131
 # Below this many look-ups one search is quicker than building the filter.
 _FEW_LOOKUPS = 4096
 
@@ -27,15 +29,22 @@ def slot_rows_reference(slots: Tensor, written: Tensor, name: str = "written") -
         return torch.full_like(slots, -1)
     if slots.numel() <= _FEW_LOOKUPS:
         return _search(slots.contiguous(), written)
-    # Slots are spread evenly by their low bits whatever the table's size.
     mask = (1 << (len(written) * _FILTER_SHARE).bit_length()) - 1
     passes = torch.zeros(mask + 1, dtype=torch.bool, device=slots.device)
-    passes[written & mask] = True
+    passes[_spread(written, mask)] = True
     flat = slots.reshape(-1)
-    maybe = passes.index_select(0, flat & mask).nonzero().squeeze(1)
+    maybe = passes.index_select(0, _spread(flat, mask)).nonzero().squeeze(1)
     rows = torch.full_like(flat, -1)
     rows[maybe] = _search(flat[maybe], written)
     return rows.view(slots.shape)
+
+
+def _spread(slots: Tensor, mask: int) -> Tensor:
+    """Numbers in [0, mask] that slots with a pattern (multiples of n, say) share no more often than others.
+
+    Source: multiplicative hashing, Knuth, The Art of Computer Programming, vol. 3, section 6.4.
+    """
+    return slots.mul(_GOLDEN).bitwise_right_shift_(32).bitwise_and_(mask)
 
 
 def _search(slots: Tensor, written: Tensor) -> Tensor:

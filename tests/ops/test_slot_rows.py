@@ -31,6 +31,19 @@ def test_many_lookups_of_a_large_table(num_written):
     assert torch.equal(slot_rows(slots, written), looked_up(slots, written))
 
 
+def test_slots_with_a_pattern_do_not_pass_the_filter():
+    from memedit_kernels.slot_rows import reference
+
+    # Multiples of 64 share their low bits.
+    written, others = torch.arange(0, 64 * 500, 64), torch.arange(64 * 500, 64 * 20_000, 64)
+    mask = (1 << (500 * 64).bit_length()) - 1
+    passes = torch.zeros(mask + 1, dtype=torch.bool)
+    passes[reference._spread(written, mask)] = True
+    assert float(passes[reference._spread(others, mask)].float().mean()) < 4 / 64
+    slots = torch.cat([written, others]).view(-1, 50)
+    assert torch.equal(slot_rows(slots, written), looked_up(slots, written))
+
+
 def test_the_ends_are_found_and_what_lies_beyond_is_not():
     written = torch.tensor([0, 5, 2**62])
     slots = torch.tensor([[0, 5, 2**62], [1, 4, 2**62 + 1], [6, 2**62 - 1, 2**63 - 1]])
