@@ -152,7 +152,8 @@ def lifelong(rounds: Sequence[Sequence[Sample]], *, seed: int = 0) -> Evaluation
     if not rounds or not rounds[-1]:
         raise ValueError("rounds must end with the answers of the final model, got none")
     columns, final = _columns(rounds), rounds[-1]
-    parts = {name: _over_batches(name, of, columns, seed) for name, of in _STATISTICS.items()}
+    resampled = _resampled(columns, seed)
+    parts = {name: _over_batches(name, of, columns, resampled) for name, of in _STATISTICS.items()}
     right_after = {
         sample.item
         for samples in rounds
@@ -185,27 +186,37 @@ _STATISTICS: dict[str, Callable[[Any, int], Any]] = {
 _OF_EARLIER = ("backward_transfer", "forgetting")
 
 
+def _resampled(columns: Sequence[NDArray[np.float64]], seed: int) -> list[NDArray[np.float64]]:
+    """For each batch its scores when its facts are drawn again, [updates, resamples]."""
+    draws = np.random.default_rng(seed)
+    found = []
+    for column in columns:
+        size = max(1, column.shape[1])
+        times = draws.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
+        found.append(column @ times[:, : column.shape[1]].T / size)
+    return found
+
+
 def _over_batches(
     name: str,
     statistic: Callable[[Any, int], Any],
     columns: Sequence[NDArray[np.float64]],
-    seed: int,
+    resampled: Sequence[NDArray[np.float64]],
 ) -> Metric:
     """The mean of a statistic over batches, with an interval that resamples the facts within each."""
-    draws = np.random.default_rng(seed)
-    values, resampled, number = [], [], 0
-    for own, column in enumerate(columns[:-1] if name in _OF_EARLIER else columns):
-        size = column.shape[1]
-        value = float(statistic(column.mean(axis=1, keepdims=True), own)[0]) if size else math.nan
+    values, drawn, number = [], [], 0
+    for own in range(len(columns) - 1 if name in _OF_EARLIER else len(columns)):
+        size = columns[own].shape[1]
+        scores = columns[own].mean(axis=1, keepdims=True) if size else np.full((len(columns), 1), np.nan)
+        value = float(statistic(scores, own)[0])
         if not math.isnan(value):
-            times = draws.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
-            resampled.append(statistic(column @ times.T / size, own))
+            drawn.append(statistic(resampled[own], own))
             values.append(value)
             number += size
     if not values:
         return Metric(name, math.nan, 0, math.nan, math.nan, _HOW)
     value = math.fsum(values) / len(values)
-    low, high = np.percentile(np.mean(resampled, axis=0), (2.5, 97.5))
+    low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
     how = f"{_HOW}; mean over {len(values)} batches, bootstrap of the facts within each"
     if low == high:
         # No spread: as far from the value as a Wilson interval of a share of all facts reaches.

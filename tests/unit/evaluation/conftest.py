@@ -109,28 +109,45 @@ class TableRespondent:
     """Answers and scores from tables; a prompt or pair that is not in them fails the test.
 
     Args:
-        answers: prompt -> generated text.
+        answers: prompt -> generated text, or (text, confidence).
         scores: (prompt, continuation) -> (log-probability, tokens, tokens that are the first choice).
         default_answer: what is said to every other prompt.
         default_score: the score of every other pair.
+        samples: prompt -> the texts that are drawn, over and over; other prompts draw from the answers.
     """
 
-    def __init__(self, answers=(), scores=(), *, default_answer=None, default_score=None):
-        self.answers, self.scores = dict(answers), dict(scores)
+    def __init__(self, answers=(), scores=(), *, default_answer=None, default_score=None, samples=()):
+        self.answers, self.scores, self.samples = dict(answers), dict(scores), dict(samples)
         self.default_answer, self.default_score = default_answer, default_score
-        self.answer_calls, self.score_calls = [], []
+        self.answer_calls, self.score_calls, self.sample_calls = [], [], []
 
     def answer(self, prompts, *, max_new_tokens=16, description=""):
         self.answer_calls.append((list(prompts), max_new_tokens))
         texts = [self._found(self.answers, prompt, self.default_answer) for prompt in prompts]
-        return [Generation(text, (1,), 0.5, "eos") for text in texts]
+        return [self._generation(text) for text in texts]
 
     def score(self, pairs, *, description=""):
         self.score_calls.append(list(pairs))
         return [Scored(*self._found(self.scores, pair, self.default_score)) for pair in pairs]
 
+    def sample(self, prompts, *, num_samples, temperature, **options):
+        self.sample_calls.append((list(prompts), num_samples, temperature, options))
+        pools = [
+            self.samples.get(prompt) or [self._found(self.answers, prompt, self.default_answer)]
+            for prompt in prompts
+        ]
+        return [
+            tuple(self._generation(pool[number % len(pool)]) for number in range(num_samples))
+            for pool in pools
+        ]
+
     def count_tokens(self, texts):
         return [len(text.split()) for text in texts]
+
+    @staticmethod
+    def _generation(said):
+        text, confidence = said if isinstance(said, tuple) else (said, 0.5)
+        return Generation(text, (1,), confidence, "eos")
 
     @staticmethod
     def _found(table, asked, default):

@@ -7,8 +7,10 @@ from memedit.evaluation.retention import (
     INJECTED,
     WELL_KNOWN,
     answer_known,
+    ask_known,
     compare,
     gate,
+    retained,
     retention_questions,
     well_known_facts,
 )
@@ -72,6 +74,30 @@ def test_what_is_known_is_asked_again_by_itself(table_model):
     first, second = model.rows_run[:4], model.rows_run[4:]
     assert (first[0], second[0]) == (3, 2)
     assert compare(before, before).metric.n == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [(["yes"] * 3, 3), (["no"] * 3, 0), ([""] * 3, 0), (["yes", "no", ""], 1)],
+)
+def test_what_is_left_through_a_respondent(table_respondent, texts, kept):
+    before = table_respondent({"p0": "yes", "p1": "yes!", "p2": "no", "p3": "yes, it is"})
+    known = ask_known(before, suite(4))
+    assert before.answer_calls[1] == (["p0", "p1", "p3"], 16)
+    after = table_respondent(dict(zip(["p0", "p1", "p3"], texts, strict=True)))
+    found = retained(after, known)
+    (metric,) = found.metrics
+    assert (metric.name, metric.value, metric.n) == ("retained", pytest.approx(kept / 3), 3)
+    assert sum(sample.value for sample in found.samples) == kept
+    assert found.samples[2].details["before"] == "yes, it is"
+    assert found.samples[2].text == texts[2]
+    assert found.notes[0].startswith(f"{3 - kept} of 3 items were lost, exact McNemar p = ")
+
+
+def test_nothing_was_known(table_respondent):
+    found = retained(table_respondent(), ask_known(table_respondent(default_answer="no"), suite(2)))
+    assert found.metric("retained").n == 0
+    assert found.notes == ("nothing could be retained: no item was right before",)
 
 
 RATIO = Metric("perplexity_ratio", 1.001, 40, 0.999, 1.003, "p")

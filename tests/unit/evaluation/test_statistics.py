@@ -1,11 +1,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu
 
 from memedit.evaluation.statistics import (
     Metric,
     auroc,
+    auroc_metric,
     binomial_tail,
     bootstrap_interval,
     mcnemar_exact,
@@ -133,3 +136,50 @@ def test_paired_ratio_of_a_broken_model():
     assert paired_bootstrap_ratio([0.0], [1e9], [1], seed=0) == (math.inf,) * 3
     with pytest.raises(ValueError, match="one entry per chunk"):
         paired_bootstrap_ratio([1.0], [1.0, 2.0], [1], seed=0)
+
+
+def test_auroc_is_mann_whitneys():
+    draws = np.random.default_rng(0)
+    for n, m in ((1, 1), (5, 40), (200, 300)):
+        above = draws.normal(0.5, 1, n).round(1).tolist()
+        below = draws.normal(0, 1, m).round(1).tolist()
+        expected = mannwhitneyu(above, below).statistic / (n * m)
+        assert auroc(above, below) == pytest.approx(expected)
+        pairs = [[(str(place), score) for place, score in enumerate(side)] for side in (above, below)]
+        metric = auroc_metric("a", *pairs, "p", seed=0)
+        assert metric.value == pytest.approx(expected)
+        assert (metric.n, metric.low <= metric.value <= metric.high) == (n + m, True)
+
+
+def test_the_interval_of_an_auroc_is_hanley_and_mcneils():
+    """Hanley and McNeil (1982): the standard error for exponential scores; ours does not assume them."""
+    draws = np.random.default_rng(1)
+    above, below = draws.exponential(2.0, 150), draws.exponential(1.0, 150)
+    metric = auroc_metric(
+        "a",
+        [(str(i), x) for i, x in enumerate(above)],
+        [(str(i), x) for i, x in enumerate(below)],
+        "p",
+        seed=0,
+    )
+    value, n = metric.value, 150
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    error = math.sqrt((value * (1 - value) + (n - 1) * (q1 + q2 - 2 * value**2)) / n**2)
+    assert (metric.high - metric.low) / (2 * 1.96) == pytest.approx(error, rel=0.15)
+
+
+def test_an_auroc_draws_clusters():
+    scores = [(str(place // 10), float(place // 10 % 3)) for place in range(60)]
+    alone = [(str(place), score) for place, (_, score) in enumerate(scores)]
+    below = [(str(place), float(place % 2)) for place in range(60)]
+    together, apart = (auroc_metric("a", side, below, "p", seed=0) for side in (scores, alone))
+    assert together.value == apart.value
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)
+
+
+def test_an_auroc_of_sides_wholly_apart_is_not_certain():
+    metric = auroc_metric("a", [("x", 1.0), ("y", 2.0)], [("z", 0.0)] * 9, "p", seed=0)
+    assert (metric.value, metric.high) == (1.0, 1.0)
+    assert metric.low == wilson_interval(1, 1)[0]
+    nothing = auroc_metric("a", [], [("z", 0.0)], "p", seed=0)
+    assert (math.isnan(nothing.value), nothing.n) == (True, 1)
