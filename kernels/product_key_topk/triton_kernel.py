@@ -1,8 +1,8 @@
 """The product-key search in Triton: torch.bmm scores the halves, then a program a token and head selects.
 
 The order with its rule for ties is an order of integers: each score is packed with its key's number, much as
-in packing.py, so that maxima and sorting networks need no second look. A half's k best keys come from groups of
-keys that are num_groups apart: a running maximum per group over coalesced loads, a top-k of the groups, and a
+in packing.py, so that maxima and sorting networks need no second look. A half's k best keys come from groups
+of keys that are num_groups apart: a running maximum per group over coalesced loads, a top-k of the groups, a
 top-k of their members (see best_keys.py). Then the candidate pairs of ranks are sorted by exact sum and slot.
 """
 

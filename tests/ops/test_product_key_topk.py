@@ -124,7 +124,7 @@ def test_where_everything_ties_the_first_slots_win(num_keys, k):
 
 @pytest.mark.parametrize(("num_keys", "k"), [(9, 2), (35, 4), (67, 3), (131, 2)])
 def test_the_last_keys_are_best_and_do_not_fill_a_group(num_keys, k):
-    sub_keys = torch.arange(num_keys).float().expand(1, 2, -1)[..., None]
+    sub_keys = torch.arange(num_keys).float().expand(1, 2, -1)[..., None] * 1e36
     for sign in (1.0, -1.0):
         assert_equals_brute_force(torch.full((1, 1, 2), sign), sub_keys, k)
 
