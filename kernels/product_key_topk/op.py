@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from memedit_kernels.arguments import TABLE_TYPES, check_device
-from memedit_kernels.backend import register_triton
+from memedit_kernels.backend import defer_dynamo, register_triton
 from memedit_kernels.product_key_topk.gradient import product_key_topk_gradient
 from memedit_kernels.product_key_topk.reference import product_key_topk_reference
 from torch import Tensor
@@ -110,6 +110,8 @@ def _backward(ctx: Any, _: Tensor | None, grad_scores: Tensor) -> tuple[Tensor |
 
 _product_key_topk.register_autograd(_backward, setup_context=_save_for_backward)
 
+# Gathers and matrix products on every device: torch does them best.
+defer_dynamo(_product_key_topk_backward)
 register_triton(
     _product_key_topk, "memedit_kernels.product_key_topk.triton_kernel", "product_key_topk_triton"
 )

@@ -169,10 +169,10 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 def _backward(ctx: Any, grad_output: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     rows, speaking, *for_weights = ctx.saved_tensors
     grad_weights = grad_values = None
-    if grad_output is not None and for_weights:
+    if grad_output is not None and ctx.needs_input_grad[1]:
         slots, weights, base, gated, values, owners = for_weights
         grad_weights = _slot_bag_backward(grad_output, slots, weights, base, rows, gated, values, owners)
-    if grad_output is not None and speaking is not None:
+    if grad_output is not None and ctx.needs_input_grad[4]:
         # A look-up that the gate closed is left out, as in the sum.
         heard = rows.masked_fill(speaking == 0, -1)
         grad_values = row_gradient(grad_output, heard, speaking, ctx.num_rows)

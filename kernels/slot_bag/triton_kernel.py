@@ -30,7 +30,7 @@ _NO_OWNER_YET = tl.constexpr(2**62)
 
 
 def block_sizes(dim: int, element_size: int) -> tuple[int, int]:
-    """Look-ups and columns in a tile: four 128-bit loads a thread; narrow columns where wide ones overhang."""
+    """Look-ups and columns in a tile: four 128-bit loads a thread; columns narrow where they would overhang."""
     columns = 256 if dim % 256 == 0 or dim > 2048 else 128
     return TILE_BYTES // (columns * element_size), columns
 
@@ -174,7 +174,9 @@ def slot_dots_kernel(
             places = row_start(rows, stride)[:, None] + columns[None, :]
             read = tl.load(table_ptr + places, mask=(rows >= 0)[:, None] & inside[None, :], other=0.0)
             sums += grad[None, :] * read.to(sums.dtype)
-    tl.store(dots_ptr + row_start(token, num_lookups) + at, tl.sum(sums, axis=1), mask=valid)
+    # A gradient that overflowed makes 0 * inf of a miss.
+    dots = tl.where(rows >= 0, tl.sum(sums, axis=1), 0.0)
+    tl.store(dots_ptr + row_start(token, num_lookups) + at, dots, mask=valid)
 
 
 def slot_bag_triton(

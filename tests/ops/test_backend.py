@@ -33,6 +33,28 @@ def look_up_with(**variables):
 _VARIABLES = ("MEMEDIT_KERNELS", "TRITON_INTERPRET")
 
 
+def test_a_first_call_does_not_load_the_compiler():
+    code = LOOK_UP + "print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_compiler_is_kept_out_once_it_is_loaded():
+    code = LOOK_UP + (
+        "import torch._dynamo\n"
+        "from memedit_kernels.slot_rows.op import _slot_rows\n"
+        "compiled = torch.compile(lambda s, w: slot_rows(s, w) + 1, fullgraph=True, backend='eager')\n"
+        "print(compiled(torch.tensor([3, 4]), torch.tensor([4])).tolist())\n"
+        "guard = _slot_rows._backend_fns[None].__wrapped__.__dict__['__dynamo_disable']\n"
+        "print(type(guard).__name__ == '_Deferred')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-2:] == ["[0, 1]", "False"], done.stderr
+
+
 @pytest.mark.parametrize("choice", ["", "auto", "reference"])
 def test_the_cpu_runs_the_reference_without_loading_its_kernels(choice):
     done = look_up_with(MEMEDIT_KERNELS=choice)

@@ -205,6 +205,21 @@ def test_a_closed_gate_gets_no_gradient():
     assert weights.grad[0, 0] == 0.0
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_gradient_that_overflowed_stays_where_it_was_heard():
+    """0 * inf is NaN, so what added nothing must be left out, not multiplied by 0."""
+    values, weights = (
+        torch.randn(2, 3, requires_grad=True),
+        torch.tensor([[0.2, 0.8, 0.5]], requires_grad=True),
+    )
+    overlay = SlotOverlay(torch.tensor([1, 4]), values, torch.tensor([0, UNGATED]), torch.tensor([0.5]))
+    out = slot_bag(torch.tensor([[1, 4, 9]]), weights, overlay=overlay)
+    out.backward(torch.full((1, 3), torch.inf))
+    assert not values.grad[0].any()
+    assert weights.grad[0, [0, 2]].tolist() == [0.0, 0.0]
+    assert values.grad[1].isinf().all()
+
+
 def test_a_speaking_weight_of_zero_has_a_gradient():
     values, weights = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.5, 0.0]], requires_grad=True)
     overlay = SlotOverlay(torch.tensor([1, 4]), values, torch.tensor([0, 0]), torch.tensor([0.1]))
@@ -243,13 +258,14 @@ def test_gates_open_alike_on_every_backend(generator):
         assert torch.equal(gated, reference_gated)
 
 
-@pytest.mark.parametrize(("tokens", "per_token"), [(2, 300), (1, 4096)])
+@pytest.mark.parametrize(("tokens", "per_token"), [(3, 300), (1, 4096)])
 def test_bags_of_any_size(generator, tokens, per_token):
+    """Owners in the first and the last block of a gate: one wins, then two tie with the lower first or last."""
     slots = torch.randint(100, 1000, (tokens, per_token), generator=generator)
-    # Owned look-ups in a few places, first, last and across blocks; owners 0 and 1 are in different ones.
-    slots[:, [0, 130, per_token - 1]] = torch.tensor([3, 7, 3])
+    slots[:, [0, 130, -1]] = torch.tensor([[3, 7, 3], [3, 7, 7], [7, 7, 3]])[:tokens]
     weights = torch.rand(tokens, per_token, generator=generator) / per_token
-    weights[:, [0, 130, per_token - 1]] = torch.tensor([[0.2, 0.3, 0.2], [0.1, 0.3, 0.1]])[:tokens]
+    own = torch.tensor([[0.2, 0.3, 0.2], [0.25, 0.125, 0.125], [0.125, 0.125, 0.25]])
+    weights[:, [0, 130, -1]] = own[:tokens]
     overlay = SlotOverlay(
         torch.tensor([3, 7]), torch.randn(2, 5, generator=generator), torch.tensor([0, 1]), torch.zeros(2)
     )
