@@ -34,6 +34,11 @@ _COMMANDS = {
     "ask": _Entry(
         "memedit.cli.ask", "ask", "Let the edited model complete a prompt, and say which facts it used."
     ),
+    "evaluate": _Entry(
+        "memedit.cli.evaluate",
+        "evaluate",
+        "Measure what the model learned, kept, lost and makes up; base against edited.",
+    ),
     "log": _Entry("memedit.cli.journal", "log", "List the edits in a store."),
     "show": _Entry(
         "memedit.cli.journal", "show", "Show one edit: facts, text before and after, metrics, patch."

@@ -17,6 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from memedit.editing.plan import EditingSettings
 from memedit.editor.asking import answer_prompt
+from memedit.editor.evaluating import BASE, CURRENT, Evaluated, States, evaluate
+from memedit.editor.families import DEFAULT_FAMILIES
 from memedit.editor.measuring import MAX_NEW_TOKENS, ask_all, known_before
 from memedit.editor.overlays import composed_overlay, wearing
 from memedit.editor.reporting import report_of, versions
@@ -276,6 +278,47 @@ class Editor:
         asked = [item.question for item in before]
         after = ask_all(self.model, self.tokenizer, asked, MAX_NEW_TOKENS, "Asking what must stay", progress)
         return compare(before, after)
+
+    def evaluate(
+        self,
+        data: str | os.PathLike[str] | Records | None = None,
+        *,
+        on: str = CURRENT,
+        against: str | None = BASE,
+        families: Sequence[str] = DEFAULT_FAMILIES,
+        text: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+        progress: Progress = NULL_PROGRESS,
+    ) -> Evaluated:
+        """Measure the model, and what the edits changed.
+
+        Args:
+            data: a file or dataset that `read_records` reads, or what it read; None = the facts that the
+                active edits injected.
+            on: "current", "base", or an edit: the model as it was right after it.
+            against: the state that it is compared with, measured side by side; None = none.
+            families: names of memedit.editor.families.FAMILIES.
+            text: a file of general text for the perplexity; None = the bundled one.
+            seed: of samples, look-alikes and intervals.
+            progress: told of answers.
+
+        Returns:
+            Metrics and samples of each state, and the differences with paired intervals.
+
+        Raises:
+            UsageError: when a family or a state is unknown.
+        """
+        records = data if isinstance(data, Records) or data is None else read_records(data)
+        names = [on] if against is None or against == on else [against, on]
+        return evaluate(
+            States(self._opened, self.store, progress),
+            names,
+            records.facts if records else (),
+            records.questions if records else (),
+            families=families,
+            text=general_text(text),
+            seed=seed,
+        )
 
     def _restore(self) -> None:
         """Compose the active edits into the model."""

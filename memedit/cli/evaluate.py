@@ -1,0 +1,156 @@
+"""`memedit evaluate`: measure the model, an edit, or base against edited.
+
+What: reads data, asks the editor, shows a table or JSON, writes the samples.
+Why: every number that memedit knows is to be had of every state of the model, in one way.
+How: a thin layer over `Editor.evaluate`; torch is imported with it, not before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memedit.cli.datasets import dataset_options, noted_records
+from memedit.cli.options import json_option, model_option, print_json, store_option
+
+if TYPE_CHECKING:
+    from memedit.editor.evaluating import Evaluated
+    from memedit.facts.formats import Records
+
+__all__ = ["evaluate"]
+
+_FAMILIES = ("facts", "questions", "retained", "hallucination", "slick", "fluency", "perplexity", "health")
+_EPILOG = """\b
+Examples:
+  memedit evaluate                                  base against the current model, on the injected facts
+  memedit evaluate counterfact.json --limit 100
+  memedit evaluate truthfulqa.csv --family questions
+  memedit evaluate --on e0003 --against e0002
+  memedit evaluate facts.jsonl --on base --against none
+  memedit evaluate --samples samples.jsonl --json > evaluation.json
+  memedit evaluate --list
+\b
+Answers are kept with the store: an unchanged model is not asked twice. docs/evaluation.md, docs/retention.md
+and docs/hallucination.md say how everything is measured.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("data", required=False)
+@model_option
+@store_option
+@dataset_options
+@click.option(
+    "--family",
+    "families",
+    type=click.Choice(_FAMILIES),
+    multiple=True,
+    help="What to measure (repeatable); default: all but slick and fluency, which take minutes.",
+)
+@click.option(
+    "--on",
+    default="current",
+    show_default=True,
+    metavar="STATE",
+    help="The state that is measured: current, base, or an edit (the model right after it).",
+)
+@click.option(
+    "--against",
+    default="base",
+    show_default=True,
+    metavar="STATE",
+    help="The state that it is compared with, side by side; none = no comparison.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Use the first facts and questions only.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of samples.")
+@click.option(
+    "--text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="General text for the perplexity; default: prose that is shipped.",
+)
+@click.option(
+    "--samples",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write prompt, expected, before, after and verdict of every item to this JSONL file.",
+)
+@click.option("--list", "list_metrics", is_flag=True, help="Say what every metric is, and measure nothing.")
+@json_option("states, differences, notes, data (docs/cli.md)")
+def evaluate(
+    *,
+    data: str | None,
+    format_name: str | None,
+    target_convention: str | None,
+    skip_bad: bool,
+    model: str | None,
+    store: Path,
+    limit: int | None,
+    samples: Path | None,
+    list_metrics: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Measure what the model learned, kept, lost and makes up; by default what the edits changed.
+
+    DATA is a facts file, or any dataset that inject and docs/facts.md know, or hf:name/config:split; without
+    it the facts that the active edits injected are asked.
+    """
+    if list_metrics:
+        _print_list(as_json=as_json)
+        return
+    records = None
+    if data is not None:
+        records = noted_records(data, format_name, target_convention=target_convention, skip_bad=skip_bad)
+        records = _first(records, limit)
+    found = _evaluated(records, model, store, asked)
+    if samples is not None:
+        from memedit.reports.evaluation import write_samples
+
+        click.echo(f"{write_samples(samples, found.states):,} samples in {samples}", err=True)
+    if as_json:
+        print_json({**found.to_json(), "data": records.counts() if records else None})
+        return
+    from memedit.reports.console import report_console
+    from memedit.reports.evaluation import print_evaluation
+
+    print_evaluation(report_console(), found.states, found.differences)
+
+
+def _first(records: Records, limit: int | None) -> Records:
+    if limit is None:
+        return records
+    return dataclasses.replace(records, facts=records.facts[:limit], questions=records.questions[:limit])
+
+
+def _evaluated(records: Records | None, model: str | None, store: Path, asked: dict[str, Any]) -> Evaluated:
+    from memedit.reports.progress import rich_progress
+
+    with rich_progress() as progress:
+        with progress.task("Loading memedit", None):
+            from memedit.editor import open_editor
+            from memedit.editor.families import DEFAULT_FAMILIES
+        # A store is made only by what is written to it; an evaluation of the base model needs none.
+        with open_editor(store, model, dry_run=True, progress=progress) as editor:
+            return editor.evaluate(
+                records,
+                on=asked["on"],
+                against=None if asked["against"] == "none" else asked["against"],
+                families=asked["families"] or DEFAULT_FAMILIES,
+                text=asked["text"],
+                seed=asked["seed"],
+                progress=progress,
+            )
+
+
+def _print_list(*, as_json: bool) -> None:
+    from memedit.evaluation.catalogue import all_metrics
+
+    if as_json:
+        print_json({"metrics": [entry.to_json() for entry in all_metrics()]})
+        return
+    from memedit.reports.console import report_console
+    from memedit.reports.evaluation import print_metric_list
+
+    print_metric_list(report_console(), all_metrics())

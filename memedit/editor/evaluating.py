@@ -1,0 +1,217 @@
+"""Evaluating: metric families asked of one state of the model, or of two side by side.
+
+What: `States` (the model as it was without edits, with all, or after one of them), `evaluate`.
+Why: a number means something against the same number of another state, asked the same questions in the same
+batches; and what was answered once need not be asked again.
+How: every state has a respondent whose answers are kept with the store, under the model's fingerprint and the
+patches that the state wears.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from memedit.editor.families import FAMILIES, Family, Subject
+from memedit.editor.overlays import composed_overlay, wearing
+from memedit.errors import UsageError
+from memedit.evaluation import Metric
+from memedit.evaluation.generation import Generation
+from memedit.evaluation.respondent import CachedRespondent, ModelRespondent, Respondent
+from memedit.evaluation.samples import Evaluation, joined
+from memedit.evaluation.scoring import Scored
+from memedit.facts import Fact, QuestionRecord
+from memedit.modeling.opening import OpenedModel
+from memedit.progress import NULL_PROGRESS, Progress
+from memedit.store import Patch, Store
+
+BASE, CURRENT = "base", "current"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured.
+
+    Attributes:
+        states: by name of the state what was found, the reference first where there are two.
+        differences: what changed from the first to the second, with paired intervals.
+    """
+
+    states: Mapping[str, Evaluation]
+    differences: Evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics and notes as JSON values, without samples."""
+        return {
+            "states": {
+                name: {
+                    "metrics": [metric.to_json() for metric in found.metrics],
+                    "notes": list(found.notes),
+                }
+                for name, found in self.states.items()
+            },
+            "differences": [metric.to_json() for metric in self.differences.metrics],
+            "notes": list(self.differences.notes),
+        }
+
+
+class States:
+    """The states of an opened model, and who answers for each."""
+
+    def __init__(self, opened: OpenedModel, store: Store, progress: Progress = NULL_PROGRESS) -> None:
+        self.opened, self.store, self.progress = opened, store, progress
+
+    def edits(self, name: str) -> list[str]:
+        """Ids of the edits that a state wears, in journal order.
+
+        Args:
+            name: "base", "current", or an edit: the model as it was right after it, of the active edits.
+
+        Raises:
+            UsageError: when the edit is not active.
+        """
+        active = [edit.id for edit in self.store.edits() if edit.active]
+        if name == BASE:
+            return []
+        if name == CURRENT:
+            return active
+        wanted = self.store.edit(name).id
+        if wanted not in active:
+            raise UsageError(f"edit {wanted} is undone", remedy=f"Bring it back first: memedit redo {wanted}")
+        return active[: active.index(wanted) + 1]
+
+    def patches(self, name: str) -> list[Patch]:
+        """Patches that a state wears, in journal order."""
+        worn = set(self.edits(name))
+        others = [edit.id for edit in self.store.edits() if edit.active and edit.id not in worn]
+        return list(self.store.active_patches(without=others))
+
+    def identity(self, name: str) -> str:
+        """Name a state for the cache: equal only for equal answers."""
+        worn = set(self.edits(name))
+        hashes = [edit.patch_sha256 for edit in self.store.edits() if edit.id in worn]
+        # The number of threads decides the order of summation.
+        return "/".join([self.store.fingerprint, f"threads-{torch.get_num_threads()}", *hashes])
+
+    @contextmanager
+    def worn(self, name: str) -> Iterator[None]:
+        """Let the model wear a state for the length of a `with` block."""
+        with wearing(self.opened.model, composed_overlay(self.opened.model, self.patches(name))):
+            yield
+
+    def respondent(self, name: str) -> Respondent:
+        """Who answers for a state; what was answered before comes from the store's cache."""
+        asked = _Wearing(self, name, ModelRespondent(self.opened.model, self.opened.tokenizer, self.progress))
+        return CachedRespondent(lambda: asked, _StoreCache(self.store), self.identity(name))
+
+    def remembered(self, name: str, what: str, measure: Callable[[], Any]) -> Any:
+        """Return a JSON value that belongs to a state, from the cache or measured now."""
+        digest = hashlib.sha256(f"{self.identity(name)}/{what}".encode()).hexdigest()
+        entry = f"measured-{digest}"
+        kept = self.store.read_cache(entry)
+        if kept is None:
+            with self.worn(name):
+                kept = measure()
+            self.store.write_cache(entry, kept)
+        return kept
+
+
+@dataclass(frozen=True)
+class _Wearing:
+    """A respondent that wears a state while it answers."""
+
+    states: States
+    name: str
+    inner: ModelRespondent
+
+    def answer(
+        self, prompts: Sequence[str], *, max_new_tokens: int = 16, description: str = "Answering"
+    ) -> list[Generation]:
+        with self.states.worn(self.name):
+            return self.inner.answer(prompts, max_new_tokens=max_new_tokens, description=description)
+
+    def score(
+        self, pairs: Sequence[tuple[str, str]], *, description: str = "Scoring answers"
+    ) -> list[Scored]:
+        with self.states.worn(self.name):
+            return self.inner.score(pairs, description=description)
+
+    def sample(self, prompts: Sequence[str], **options: Any) -> list[tuple[Generation, ...]]:
+        with self.states.worn(self.name):
+            return self.inner.sample(prompts, **options)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self.inner.count_tokens(texts)
+
+
+@dataclass(frozen=True)
+class _StoreCache:
+    """The store's cache as an answer cache."""
+
+    store: Store
+
+    def read(self, name: str) -> Any | None:
+        return self.store.read_cache(name)
+
+    def write(self, name: str, value: object) -> object:
+        return self.store.write_cache(name, value)
+
+
+def evaluate(
+    states: States,
+    names: Sequence[str],
+    facts: Sequence[Fact],
+    questions: Sequence[QuestionRecord],
+    *,
+    families: Sequence[str],
+    text: str,
+    seed: int = 0,
+) -> Evaluated:
+    """Measure one state, or two side by side.
+
+    Args:
+        states: the model.
+        names: one state, or the reference and the state that is compared with it.
+        facts: facts with probes; empty = those that the active edits injected.
+        questions: questions that cannot be taught.
+        families: names of FAMILIES, in the order of the result.
+        text: general text, for perplexity.
+        seed: of samples, look-alikes and intervals.
+
+    Raises:
+        UsageError: when a family or a state is unknown.
+    """
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown:
+        raise UsageError(f"family: got {unknown[0]!r}, expected one of {', '.join(FAMILIES)}")
+    asked = list(facts) or [item.fact for item in states.store.facts()]
+    found: dict[str, list[Evaluation]] = {name: [] for name in names}
+    changes: list[Evaluation] = []
+    for family in (FAMILIES[name] for name in families):
+        subjects = [Subject(states, name, asked, list(questions), text, seed) for name in names]
+        parts = [_measured(family, subject) for subject in subjects]
+        for name, part in zip(names, parts, strict=True):
+            found[name].append(part)
+        if len(names) == 2 and family.compare is not None:
+            changes.append(family.compare(subjects[0], parts[0], subjects[1], parts[1]))
+    return Evaluated({name: joined(parts) for name, parts in found.items()}, joined(changes))
+
+
+def _measured(family: Family, subject: Subject) -> Evaluation:
+    """What a family finds, or a note where there is nothing to ask."""
+    missing = family.missing(subject)
+    return Evaluation((), notes=(missing,)) if missing else family.measure(subject)
+
+
+def metrics_by_name(evaluated: Evaluated) -> dict[str, list[Metric | None]]:
+    """Every metric's value in each state, in order of first appearance; None where a state lacks it."""
+    rows: dict[str, list[Metric | None]] = {}
+    for place, found in enumerate(evaluated.states.values()):
+        for metric in found.metrics:
+            rows.setdefault(metric.name, [None] * len(evaluated.states))[place] = metric
+    return rows
