@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from memedit.evaluation.fact_families import evaluate_facts as evaluate_facts
     from memedit.evaluation.generation import Generation as Generation
     from memedit.evaluation.generation import generate_answers as generate_answers
+    from memedit.evaluation.harness import harness_tasks as harness_tasks
+    from memedit.evaluation.harness import live_harness_model as live_harness_model
+    from memedit.evaluation.harness import require_harness as require_harness
+    from memedit.evaluation.harness_comparison import HarnessDifference as HarnessDifference
+    from memedit.evaluation.harness_comparison import compare_harness as compare_harness
     from memedit.evaluation.last_written import last_written_leak as last_written_leak
     from memedit.evaluation.lifelong import RetentionMatrix as RetentionMatrix
     from memedit.evaluation.lifelong import ask_batches as ask_batches
@@ -75,6 +80,8 @@ _MODULES = {
     "edit_age": ("retained_by_age",),
     "fact_families": ("evaluate_facts",),
     "generation": ("Generation", "generate_answers"),
+    "harness": ("harness_tasks", "live_harness_model", "require_harness"),
+    "harness_comparison": ("HarnessDifference", "compare_harness"),
     "last_written": ("last_written_leak",),
     "lifelong": ("RetentionMatrix", "ask_batches", "retention_matrix"),
     "locality": ("agreement",),
