@@ -30,7 +30,7 @@ _NO_OWNER_YET = tl.constexpr(2**62)
 
 
 def block_sizes(dim: int, element_size: int) -> tuple[int, int]:
-    """Look-ups and columns in a tile: four 128-bit loads a thread; columns narrow where they would overhang."""
+    """Look-ups and columns in a tile: four 128-bit loads a thread; narrow where wide columns overhang."""
     columns = 256 if dim % 256 == 0 or dim > 2048 else 128
     return TILE_BYTES // (columns * element_size), columns
 

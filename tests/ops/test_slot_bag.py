@@ -260,7 +260,7 @@ def test_gates_open_alike_on_every_backend(generator):
 
 @pytest.mark.parametrize(("tokens", "per_token"), [(3, 300), (1, 4096)])
 def test_bags_of_any_size(generator, tokens, per_token):
-    """Owners in the first and the last block of a gate: one wins, then two tie with the lower first or last."""
+    """Owners in a gate's first and last block: one wins, then two tie, with the lower first or last."""
     slots = torch.randint(100, 1000, (tokens, per_token), generator=generator)
     slots[:, [0, 130, -1]] = torch.tensor([[3, 7, 3], [3, 7, 7], [7, 7, 3]])[:tokens]
     weights = torch.rand(tokens, per_token, generator=generator) / per_token
