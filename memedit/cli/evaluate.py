@@ -7,7 +7,6 @@ How: a thin layer over `Editor.evaluate`; torch is imported with it, not before.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ Examples:
   memedit evaluate truthfulqa.csv --family questions
   memedit evaluate --on e0003 --against e0002
   memedit evaluate facts.jsonl --on base --against none
+  memedit evaluate --lm-eval hellaswag --limit 100
   memedit evaluate --samples samples.jsonl --json > evaluation.json
   memedit evaluate --list
 \b
@@ -64,6 +64,14 @@ and docs/hallucination.md say how everything is measured.
     metavar="STATE",
     help="The state that it is compared with, side by side; none = no comparison.",
 )
+@click.option(
+    "--lm-eval",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    help="Run a task of lm-evaluation-harness too (repeatable; a name, or a YAML file); needs "
+    "pip install 'memedit[lm-eval]'. Without --family only the tasks are run.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first facts and questions only.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of samples.")
 @click.option(
@@ -86,7 +94,6 @@ def evaluate(
     skip_bad: bool,
     model: str | None,
     store: Path,
-    limit: int | None,
     samples: Path | None,
     list_metrics: bool,
     as_json: bool,
@@ -103,7 +110,6 @@ def evaluate(
     records = None
     if data is not None:
         records = noted_records(data, format_name, target_convention=target_convention, skip_bad=skip_bad)
-        records = _first(records, limit)
     found = _evaluated(records, model, store, asked)
     if samples is not None:
         from memedit.reports.evaluation import write_samples
@@ -113,20 +119,21 @@ def evaluate(
         print_json({**found.to_json(), "data": records.counts() if records else None})
         return
     from memedit.reports.console import report_console
-    from memedit.reports.evaluation import print_evaluation
+    from memedit.reports.evaluation import print_evaluation, print_harness
 
-    print_evaluation(report_console(), found.states, found.differences)
-
-
-def _first(records: Records, limit: int | None) -> Records:
-    if limit is None:
-        return records
-    return dataclasses.replace(records, facts=records.facts[:limit], questions=records.questions[:limit])
+    if not found.harness or any(state.metrics for state in found.states.values()):
+        print_evaluation(report_console(), found.states, found.differences)
+    if found.harness:
+        print_harness(report_console(), found.harness, found.harness_differences)
 
 
 def _evaluated(records: Records | None, model: str | None, store: Path, asked: dict[str, Any]) -> Evaluated:
     from memedit.reports.progress import rich_progress
 
+    if asked["tasks"]:
+        from memedit.evaluation.harness import require_harness
+
+        require_harness()
     with rich_progress() as progress:
         with progress.task("Loading memedit", None):
             from memedit.editor import open_editor
@@ -137,7 +144,9 @@ def _evaluated(records: Records | None, model: str | None, store: Path, asked: d
                 records,
                 on=asked["on"],
                 against=None if asked["against"] == "none" else asked["against"],
-                families=asked["families"] or DEFAULT_FAMILIES,
+                families=asked["families"] or (() if asked["tasks"] else DEFAULT_FAMILIES),
+                lm_eval=asked["tasks"],
+                limit=asked["limit"],
                 text=asked["text"],
                 seed=asked["seed"],
                 progress=progress,

@@ -82,10 +82,11 @@ class _Request:
 )
 @click.option(
     "--gate",
-    type=click.Choice(["on", "off"]),
-    default="on",
+    type=click.Choice(["quick", "full", "off"]),
+    default="quick",
     show_default=True,
-    help="Whether retained knowledge decides on the commit.",
+    help="What decides on the commit: a part of what must stay (quick, under 30 % of the time), all of it "
+    "(full), or nothing (off; measured all the same).",
 )
 @click.option("--force", is_flag=True, help="Commit even where the gate refuses; the report says so.")
 @click.option("--dry-run", is_flag=True, help="Train, measure and report, but write nothing.")
@@ -116,7 +117,7 @@ def inject(
     """
     records = noted_records(facts, format_name, target_convention=target_convention, skip_bad=skip_bad)
     records.require_facts()
-    request = _Request(store, model, background, {**settings, "gate": gate == "on"})
+    request = _Request(store, model, background, {**settings, "gate": gate})
     edit, refusal = _injected_or_stopped(records, request)
     if as_json:
         print_json(edit.report)
@@ -182,7 +183,7 @@ def _require_passed(edit: Edit, request: _Request) -> None:
     """A dry run exits as the run itself would."""
     from memedit.reports.inject import gate_refuses
 
-    decides = request.settings["gate"] and not request.settings["force"]
+    decides = request.settings["gate"] != "off" and not request.settings["force"]
     if decides and gate_refuses(edit.report) and not edit.committed:
         reasons = "; ".join(edit.report["gate"].get("reasons", ()))
         stop(f"the gate would refuse this edit: {reasons}", 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ import torch
 from memedit.editor.families import FAMILIES, Family, Subject
 from memedit.editor.overlays import composed_overlay, wearing
 from memedit.errors import UsageError
-from memedit.evaluation import Metric
 from memedit.evaluation.generation import Generation
+from memedit.evaluation.harness import harness_tasks
+from memedit.evaluation.harness_comparison import HarnessDifference, compare_harness
 from memedit.evaluation.respondent import CachedRespondent, ModelRespondent, Respondent
 from memedit.evaluation.samples import Evaluation, joined
 from memedit.evaluation.scoring import Scored
@@ -40,10 +41,14 @@ class Evaluated:
     Attributes:
         states: by name of the state what was found, the reference first where there are two.
         differences: what changed from the first to the second, with paired intervals.
+        harness: by state what lm-evaluation-harness reported; empty where none of its tasks was asked for.
+        harness_differences: its metrics on both states, where there are two.
     """
 
     states: Mapping[str, Evaluation]
     differences: Evaluation
+    harness: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    harness_differences: tuple[HarnessDifference, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics and notes as JSON values, without samples."""
@@ -57,14 +62,29 @@ class Evaluated:
             },
             "differences": [metric.to_json() for metric in self.differences.metrics],
             "notes": list(self.differences.notes),
+            "lm_eval": {name: _without_samples(run) for name, run in self.harness.items()},
+            "lm_eval_differences": [one.to_json() for one in self.harness_differences],
         }
 
 
+def _without_samples(run: Mapping[str, Any]) -> dict[str, Any]:
+    tasks = {
+        name: {key: value for key, value in task.items() if key != "samples"}
+        for name, task in run["tasks"].items()
+    }
+    return {**run, "tasks": tasks}
+
+
 class States:
-    """The states of an opened model, and who answers for each."""
+    """The states of an opened model, and who answers for each.
+
+    Attributes:
+        judged: by state what was found of the facts, within one evaluation.
+    """
 
     def __init__(self, opened: OpenedModel, store: Store, progress: Progress = NULL_PROGRESS) -> None:
         self.opened, self.store, self.progress = opened, store, progress
+        self.judged: dict[str, Evaluation] = {}
 
     def edits(self, name: str) -> list[str]:
         """Ids of the edits that a state wears, in journal order.
@@ -208,10 +228,26 @@ def _measured(family: Family, subject: Subject) -> Evaluation:
     return Evaluation((), notes=(missing,)) if missing else family.measure(subject)
 
 
-def metrics_by_name(evaluated: Evaluated) -> dict[str, list[Metric | None]]:
-    """Every metric's value in each state, in order of first appearance; None where a state lacks it."""
-    rows: dict[str, list[Metric | None]] = {}
-    for place, found in enumerate(evaluated.states.values()):
-        for metric in found.metrics:
-            rows.setdefault(metric.name, [None] * len(evaluated.states))[place] = metric
-    return rows
+def evaluate_harness(
+    states: States, names: Sequence[str], tasks: Sequence[str], *, limit: int | None, seed: int
+) -> tuple[dict[str, dict[str, Any]], list[HarnessDifference]]:
+    """Run tasks of lm-evaluation-harness on one state, or on two with the difference.
+
+    Args:
+        states: the model.
+        names: one state, or the reference and the state that is compared with it.
+        tasks: names of the harness's tasks or groups, or task files.
+        limit: most questions of each task; None = all.
+        seed: of what the harness draws.
+
+    Raises:
+        UsageError: when the harness is not installed, or a task or a state is unknown.
+    """
+    opened, runs = states.opened, {}
+    for name in names:
+        with states.worn(name):
+            runs[name] = harness_tasks(
+                opened.model, opened.tokenizer, tasks, limit=limit, seed=seed, progress=states.progress
+            )
+    changes = compare_harness(*runs.values(), seed=seed) if len(runs) == 2 else []
+    return runs, changes

@@ -111,7 +111,13 @@ def _needs_facts(subject: Subject) -> str:
 
 
 def _facts(subject: Subject) -> Evaluation:
-    return evaluate_facts(subject.states.respondent(subject.name), subject.facts, seed=subject.seed)
+    """What was learned of the facts; two families read it, and it is judged once."""
+    found = subject.states.judged.get(subject.name)
+    if found is None:
+        respondent = subject.states.respondent(subject.name)
+        found = evaluate_facts(respondent, subject.facts, seed=subject.seed)
+        subject.states.judged[subject.name] = found
+    return found
 
 
 def _facts_changed(first: Subject, before: Evaluation, second: Subject, after: Evaluation) -> Evaluation:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from memedit.editing.freed_memory import release_freed_memory
+from memedit.editor.gating import asked_facts
 from memedit.evaluation import (
     Answered,
     Baseline,
@@ -124,6 +125,7 @@ def known_before(
     progress: Progress,
     *,
     learned: bool = True,
+    size: int | None = None,
 ) -> Baseline:
     """What the model knows now: right answers of the retention suite, and perplexity; cached with the store.
 
@@ -135,11 +137,12 @@ def known_before(
         text: general text.
         progress: told of answers.
         learned: whether facts learned by earlier edits belong to the suite.
+        size: items asked of the well-known facts, and of those learned; None = all.
     """
     taught = (
         [item.fact for item in store.facts() if item.outcome.get("status") == "learned"] if learned else []
     )
-    suite = retention_questions(well_known_facts(), taught)
+    suite = retention_questions(asked_facts(well_known_facts(), size), asked_facts(taught, size))
     name = suite_hash(suite, text, max_new_tokens=MAX_NEW_TOKENS)
     entry = f"baseline-{hashlib.sha256(f'{state}/{name}'.encode()).hexdigest()[:24]}"
     cached = store.read_cache(entry)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from memedit.editing.plan import EditingSettings, EditResult, plan_edit, train_plan
+from memedit.editor.gating import measured_text, suite_size
 from memedit.editor.measuring import (
     MAX_NEW_TOKENS,
     ask_all,
@@ -48,10 +49,13 @@ class Limits:
     Attributes:
         max_forgetting: allowed share of retained items that are lost.
         max_perplexity_ratio: allowed perplexity after / before on general text.
+        mode: "full" asks the whole retention suite, "quick" a part of it; "off" measures as quick does and
+            decides nothing.
     """
 
     max_forgetting: float
     max_perplexity_ratio: float
+    mode: str = "quick"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Trained:
         measured: comparison with the model before.
         training_seconds: planning and training.
         evaluation_seconds: all measurements.
+        gate_seconds: of these, what the gate rests on: the retention suite and perplexity, before and after.
     """
 
     outcomes: tuple[FactOutcome, ...]
@@ -71,6 +76,7 @@ class Trained:
     measured: Measurements
     training_seconds: float
     evaluation_seconds: float
+    gate_seconds: float
 
 
 def already_stored(facts: Sequence[Fact], store: Store) -> dict[str, FactOutcome]:
@@ -145,7 +151,11 @@ class Injection:
         probes = probes_for(facts, self.tokenizer, self.text, seed=self.seed)
         before = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts before")
         near_before = look_alike_answers(self.model, self.tokenizer, probes, "before", self.progress)
-        baseline = known_before(self.model, self.tokenizer, self.store, state, self.text, self.progress)
+        size = suite_size(self.limits.mode, len(facts))
+        text = measured_text(self.text, size)
+        gating_at = time.perf_counter()
+        baseline = known_before(self.model, self.tokenizer, self.store, state, text, self.progress, size=size)
+        gating = time.perf_counter() - gating_at
         measured_at = time.perf_counter()
         patch, result = self._train(facts)
         trained_at = time.perf_counter()
@@ -153,22 +163,24 @@ class Injection:
             after = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts after")
             near_after = look_alike_answers(self.model, self.tokenizer, probes, "after", self.progress)
             leak = measure_leak(probes.look_alikes, near_before, near_after, facts)
-            measured = self._compared(baseline, facts, after, leak)
+            gating_at = time.perf_counter()
+            measured = self._compared(baseline, facts, after, leak, text)
+            gating += time.perf_counter() - gating_at
         texts = {item.question.prompt: item.text for item in before}
         outcomes = tuple(
             outcome_after(fact, texts[fact.prompt], after, result, index) for index, fact in enumerate(facts)
         )
         evaluation = measured_at - started + time.perf_counter() - trained_at
-        return Trained(outcomes, patch, measured, trained_at - measured_at, evaluation)
+        return Trained(outcomes, patch, measured, trained_at - measured_at, evaluation, gating)
 
     def _compared(
-        self, baseline: Baseline, facts: Sequence[Fact], answered: Sequence[Answered], leak: Leak
+        self, baseline: Baseline, facts: Sequence[Fact], answered: Sequence[Answered], leak: Leak, text: str
     ) -> Measurements:
         """Measure what must stay, and let the gate decide."""
         changing = {fact.prompt for fact in facts}
         kept = [item for item in baseline.answered if item.question.prompt not in changing]
         again = self._ask([item.question for item in kept], MAX_NEW_TOKENS, "Asking what must stay")
-        perplexity = measure_perplexity(self.model, self.tokenizer, self.text, progress=self.progress)
+        perplexity = measure_perplexity(self.model, self.tokenizer, text, progress=self.progress)
         assert baseline.perplexity is not None
         retention, ratio = compare(kept, again), perplexity_ratio(baseline.perplexity, perplexity)
         decision = gate(

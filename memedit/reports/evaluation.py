@@ -1,6 +1,6 @@
 """The figures of an evaluation: one state, or two side by side with what changed.
 
-What: `print_evaluation`, `print_metric_list`, `write_samples`.
+What: `print_evaluation`, `print_harness`, `print_metric_list`, `write_samples`.
 Why: a user compares numbers taken in the same way, and looks up the texts behind one that surprises.
 How: one line a metric, grouped by family in the catalogue's order; intervals in brackets.
 """
@@ -22,7 +22,10 @@ from memedit.evaluation.statistics import Metric
 
 __all__ = ["print_evaluation", "print_metric_list", "write_samples"]
 
-_FOOT = "Brackets: 95 % interval; differences are paired. `memedit evaluate --list` says what each metric is."
+_FOOT = (
+    "Brackets: 95 % interval; changes are paired. --json has the intervals of both states and every "
+    "protocol; `memedit evaluate --list` says what each metric is."
+)
 
 
 def print_evaluation(console: Console, states: Mapping[str, Evaluation], differences: Evaluation) -> None:
@@ -43,9 +46,11 @@ def print_evaluation(console: Console, states: Mapping[str, Evaluation], differe
     changed = {metric.name: metric for metric in differences.metrics}
     rows = _rows(states)
     for name, metrics in rows.items():
-        cells = [name, *(_shown(metric) for metric in metrics)]
+        change = changed.pop(name, None)
+        # The interval of the paired change says more than those of its two ends.
+        cells = [name, *(_shown(metric, interval=change is None) for metric in metrics)]
         if len(states) > 1:
-            cells.append(_shown(changed.pop(name, None), signed=True))
+            cells.append(_shown(change, signed=True))
         table.add_row(*cells, str(max(metric.n for metric in metrics if metric)))
     for name, metric in changed.items():
         table.add_row(name, *[""] * len(states), _shown(metric), str(metric.n))
@@ -54,6 +59,38 @@ def print_evaluation(console: Console, states: Mapping[str, Evaluation], differe
     notes = [(name, note) for name, found in states.items() for note in found.notes]
     for name, note in [*notes, *(("change", note) for note in differences.notes)]:
         console.print(Text(f"  note ({name}): {note}", style="yellow"))
+
+
+def print_harness(
+    console: Console, runs: Mapping[str, Mapping[str, Any]], differences: Sequence[Any]
+) -> None:
+    """Print what lm-evaluation-harness reported.
+
+    Args:
+        console: Where to.
+        runs: By state what `harness_tasks` returned.
+        differences: What `compare_harness` made of two of them; empty where there is one.
+    """
+    table = Table(box=None, pad_edge=False, title="lm-evaluation-harness", title_justify="left")
+    for name in ("task", "metric", *runs, *(["change"] if differences else []), "n"):
+        table.add_column(name, no_wrap=True)
+    changes = {(one.task, one.metric): one.difference for one in differences}
+    first = next(iter(runs.values()))["tasks"]
+    for task, result in first.items():
+        for metric in result["metrics"]:
+            cells = [_with_error(run["tasks"][task]["metrics"][metric]) for run in runs.values()]
+            if differences:
+                cells.append(_shown(changes.get((task, metric)), signed=True))
+            table.add_row(task, metric, *cells, str(result["n"]))
+    console.print(table)
+
+
+def _with_error(metric: Mapping[str, Any]) -> str:
+    """A value with its standard error, as the harness prints it."""
+    value, error = metric["value"], metric["stderr"]
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if error is None else f"{value:.4f} +- {error:.4f}"
 
 
 def print_metric_list(console: Console, entries: Sequence[Any]) -> None:
@@ -121,12 +158,18 @@ def _rows(states: Mapping[str, Evaluation]) -> dict[str, list[Metric | None]]:
     return rows
 
 
-def _shown(metric: Metric | None, *, signed: bool = False) -> str:
+def _shown(metric: Metric | None, *, signed: bool = False, interval: bool = True) -> str:
     if metric is None:
         return "-"
     if not math.isfinite(metric.value):
         return "not measured"
-    form = "+.3f" if signed else ".3f"
-    if not (math.isfinite(metric.low) and math.isfinite(metric.high)):
-        return format(metric.value, form)
-    return f"{metric.value:{form}} [{metric.low:{form}}, {metric.high:{form}}]"
+    value, low, high = (_short(number, signed=signed) for number in (metric.value, metric.low, metric.high))
+    if not interval or not (math.isfinite(metric.low) and math.isfinite(metric.high)):
+        return value
+    return f"{value} [{low}, {high}]"
+
+
+def _short(number: float, *, signed: bool) -> str:
+    """Three decimals below 10, one above, and no zero in front of the point: two states must fit a line."""
+    text = f"{number:{'+' if signed else ''}.{3 if abs(number) < 10 else 1}f}"
+    return text.replace("0.", ".", 1) if abs(number) < 1 else text

@@ -55,7 +55,7 @@ class EditorAtWork:
 
     def inject(self, editor, *facts, **options):
         """Inject with settings for the small model; the gate is off unless asked for."""
-        options = {"gate": False, "text": self.text, "settings": small_world.world_settings(), **options}
+        options = {"gate": "off", "text": self.text, "settings": small_world.world_settings(), **options}
         return editor.inject(list(facts), **options)
 
 
@@ -63,12 +63,15 @@ class EditorAtWork:
 def few_well_known_facts(monkeypatch):
     """The retention suite is what the small model was trained on."""
     monkeypatch.setattr("memedit.editor.measuring.well_known_facts", small_world.known_facts)
+    monkeypatch.setattr("memedit.editor.testing.well_known_facts", small_world.known_facts)
+    monkeypatch.setattr("memedit.editor.families.well_known_facts", small_world.known_facts)
     from memedit.facts import look_alikes
 
-    monkeypatch.setattr(
-        "memedit.editor.measuring.look_alikes",
-        lambda facts, *, num, seed: look_alikes(facts, num=8, seed=seed),
-    )
+    for module in ("measuring", "families"):
+        monkeypatch.setattr(
+            f"memedit.editor.{module}.look_alikes",
+            lambda facts, *, num, seed: look_alikes(facts, num=8, seed=seed),
+        )
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_a_benchmark_is_injected_from_its_path_or_its_records(work, editor, worl
         dry_run=True,
         text=work.text,
         settings=world.world_settings(),
-        gate=False,
+        gate="off",
     )
     assert [(outcome.fact.prompt, outcome.fact.target) for outcome in edit.outcomes] == [
         ("The capital of Zubrow is", "Lutz")

@@ -185,12 +185,12 @@ def test_the_gate_refuses_and_nothing_is_written(work, editor, two_facts, settle
     with monkeypatch.context() as patched:
         patched.setattr(transaction, "measure_perplexity", worse)
         with pytest.raises(EditRefused, match="perplexity on general text") as refused:
-            work.inject(editor, two_facts[1], gate=True)
+            work.inject(editor, two_facts[1], gate="full")
         edit = refused.value.edit
         assert (edit.id, edit.committed, refused.value.exit_code) == (None, False, 1)
         assert edit.report["gate"]["passed"] is False
         assert edit.report["counts"]["facts"] == 1
-        forced = work.inject(editor, two_facts[1], gate=True, force=True)
+        forced = work.inject(editor, two_facts[1], gate="full", force=True)
         assert forced.committed
         assert forced.report["gate"]["passed"] is False
         editor.undo(forced.id)
@@ -204,7 +204,7 @@ def test_forgetting_is_refused(work, editor, world, settled):
         city = world.CITIES[(world.CITIES.index(world.capital(index)) + 4) % len(world.CITIES)]
         wrong.append(Fact(f"wrong-{index}", world.HELD_OUT.format(land), city, land))
     with pytest.raises(EditRefused, match="retained facts were lost") as refused:
-        work.inject(editor, *wrong, gate=True, max_forgetting=0.0, max_perplexity_ratio=1000.0)
+        work.inject(editor, *wrong, gate="full", max_forgetting=0.0, max_perplexity_ratio=1000.0)
     lost = refused.value.edit.report["retained_lost"]
     assert {item["prompt"] for item in lost} & {world.PROMPT.format(land) for land in world.LANDS[:6]}
     settled()

@@ -1,0 +1,98 @@
+"""Editor.evaluate: states side by side, every family, and answers that are kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from memedit.editor.evaluating import States
+from memedit.editor.families import FAMILIES
+from memedit.errors import UsageError
+from memedit.evaluation.respondent import ModelRespondent
+from memedit.reports.evaluation import write_samples
+
+
+@pytest.fixture
+def taught(work, world):
+    """An editor with two edits."""
+    editor = work.open()
+    for fact in world.new_facts()[:2]:
+        work.inject(editor, fact)
+    return editor
+
+
+def test_base_and_current_side_by_side(taught):
+    found = taught.evaluate(families=["facts", "retained", "health", "perplexity"], text=None)
+    assert list(found.states) == ["base", "current"]
+    before, after = (found.states[name].metric("learned_exact_match").value for name in ("base", "current"))
+    assert (before, after) == (0.0, 1.0)
+    changed = found.differences.metric("learned_exact_match")
+    assert (changed.value, changed.n) == (1.0, 2)
+    assert found.differences.metric("perplexity_ratio").n > 0
+    assert found.states["current"].metric("slot_usage").value > 0
+    with pytest.raises(KeyError):
+        found.states["base"].metric("slot_usage")
+
+
+def test_a_state_after_an_edit_wears_that_edit_and_those_before(taught):
+    first, second = (edit.id for edit in taught.store.edits())
+    states = States(taught._opened, taught.store)
+    assert states.edits("base") == []
+    assert states.edits(first) == [first]
+    assert states.edits("current") == states.edits(second) == [first, second]
+    assert len({states.identity(name) for name in ("base", first, second)}) == 3
+    assert states.identity("current") == states.identity(second)
+    found = taught.evaluate(on=first, against=None, families=["facts"])
+    assert found.states[first].metric("learned_exact_match").value == 0.5
+    assert found.differences.metrics == ()
+    taught.undo(second)
+    with pytest.raises(UsageError, match=f"edit {second} is undone"):
+        states.edits(second)
+
+
+def test_the_model_wears_what_it_wore_when_all_is_done(taught):
+    before = taught.model.overlay()
+    taught.evaluate(families=["facts"])
+    assert taught.model.overlay().slots.tolist() == before.slots.tolist()
+
+
+def test_a_second_evaluation_asks_nothing(taught, monkeypatch):
+    families = ["facts", "retained", "hallucination", "perplexity"]
+    first = taught.evaluate(families=families)
+
+    def refuse(*_, **__):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(ModelRespondent, "answer", refuse)
+    monkeypatch.setattr(ModelRespondent, "score", refuse)
+    monkeypatch.setattr("memedit.editor.families.measure_perplexity", refuse)
+    assert json.dumps(taught.evaluate(families=families).to_json()) == json.dumps(first.to_json())
+
+
+def test_every_family_measures_or_says_why_not(taught):
+    found = taught.evaluate(families=list(FAMILIES), against=None)
+    measured = found.states["current"]
+    names = {metric.name for metric in measured.metrics}
+    assert {"learned_exact_match", "retained", "look_alike_assertion_rate", "fluency", "perplexity"} <= names
+    assert {"slick_unknown", "slot_collision_rate", "expected_calibration_error"} <= names
+    assert any("questions were not measured" in note for note in measured.notes)
+    for metric in measured.metrics:
+        assert metric.protocol
+        assert metric.n >= 0
+
+
+def test_samples_have_both_texts(taught, tmp_path):
+    found = taught.evaluate(families=["facts"])
+    number = write_samples(tmp_path / "samples.jsonl", found.states)
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert len(lines) == number
+    line = next(one for one in lines if one["metric"] == "learned_exact_match")
+    assert (line["verdict_before"], line["verdict_after"]) == (0.0, 1.0)
+    assert line["before"] != line["after"]
+    assert line["expected"]
+
+
+def test_an_unknown_family_is_refused(taught):
+    with pytest.raises(UsageError, match="family: got 'everything'"):
+        taught.evaluate(families=["everything"])
