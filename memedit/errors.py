@@ -22,6 +22,7 @@ __all__ = [
     "StoreError",
     "StoreLocked",
     "StoreTooNew",
+    "SuiteError",
     "UsageError",
 ]
 
@@ -73,6 +74,29 @@ class FactsError(UsageError):
         self.path = path
         self.line = line
         self.field = field
+
+
+class SuiteError(UsageError):
+    """A suite file that cannot be used: damaged, wrong in a field, or made for another model.
+
+    Args:
+        message: What is wrong, with `file:line` in front where a line is at fault.
+        path: The suite file, or None for a suite that was made in a program.
+        line: The line of the file, counted from 1, or None when no single line is at fault.
+        remedy: What to do about it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        line: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.path = path
+        self.line = line
 
 
 class GateRefused(MemeditError):

@@ -45,6 +45,10 @@ _COMMANDS = {
     ),
     "undo": _Entry("memedit.cli.journal", "undo", "Take an edit back, exactly."),
     "redo": _Entry("memedit.cli.journal", "redo", "Put an undone edit back."),
+    "suite": _Entry("memedit.cli.suite", "suite", "Make a suite of what the model must keep knowing."),
+    "test": _Entry(
+        "memedit.cli.testing", "test", "Test whether the model still knows it: what was lost, exit code 1."
+    ),
     "models": _Entry(
         "memedit.cli.models", "models", "List, pull and show the models that memedit knows by name."
     ),

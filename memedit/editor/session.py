@@ -19,18 +19,15 @@ from memedit.editing.plan import EditingSettings
 from memedit.editor.asking import answer_prompt
 from memedit.editor.evaluating import BASE, CURRENT, Evaluated, States, evaluate
 from memedit.editor.families import DEFAULT_FAMILIES
-from memedit.editor.measuring import MAX_NEW_TOKENS, ask_all, known_before
+from memedit.editor.measuring import known_before
 from memedit.editor.overlays import composed_overlay, wearing
 from memedit.editor.reporting import report_of, versions
 from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome
+from memedit.editor.testing import KnowledgeTests
 from memedit.editor.transaction import Injection, Limits, Trained, already_stored
-from memedit.evaluation import (
-    Answered,
-    Retention,
-    compare,
-    general_text,
-    retention_questions,
-)
+from memedit.evaluation import Baseline, BuiltSuite, Suite, SuiteResult, general_text
+from memedit.evaluation.respondent import ModelRespondent
+from memedit.evaluation.suite_building import SuiteSettings
 from memedit.facts import Fact, facts_from_records
 from memedit.facts.formats import Records, read_records
 from memedit.modeling import MemoryLlamaForCausalLM, model_fingerprint
@@ -116,6 +113,12 @@ class Editor:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
         return self._opened.tokenizer
+
+    @property
+    def model_name(self) -> str:
+        """What to call the model anywhere: a local folder's last part, any other name as it is."""
+        name = self._opened.name
+        return Path(name).name if Path(name).is_absolute() else name
 
     def close(self) -> None:
         """Close the store."""
@@ -250,34 +253,60 @@ class Editor:
         finally:
             self._restore()
 
-    def test(self, *, progress: Progress = NULL_PROGRESS) -> Retention:
-        """Test what the model must still know: what the base model knew, and every fact learned since.
+    def test(
+        self,
+        suite: Suite | str | os.PathLike[str] | None = None,
+        *,
+        max_loss: float | None = None,
+        progress: Progress = NULL_PROGRESS,
+    ) -> SuiteResult:
+        """Test what the model must still know, item by item, against a baseline.
 
         Args:
+            suite: a suite or its file; None = what the base model knew, and every fact learned since.
+            max_loss: allowed share of what was right; None = the suite's.
             progress: told of answers.
 
-        Returns:
-            What was kept and what was lost, with both texts.
+        Raises:
+            SuiteError: when the suite cannot be used, or was made for another model.
         """
-        learned = [stored for stored in self.store.facts() if stored.outcome.get("status") == "learned"]
-        with wearing(self.model, None):
-            base = known_before(
-                self.model,
-                self.tokenizer,
-                self.store,
-                self._state(base=True),
-                general_text(),
-                progress,
-                learned=False,
-            )
-        questions = retention_questions([], [stored.fact for stored in learned])
-        texts = {stored.fact.id: str(stored.outcome.get("after") or "") for stored in learned}
-        replaced = {question.prompt for question in questions}
-        before = [item for item in base.answered if item.question.prompt not in replaced]
-        before += [Answered(question, texts[question.fact_id], True, 1.0) for question in questions]  # noqa: FBT003
-        asked = [item.question for item in before]
-        after = ask_all(self.model, self.tokenizer, asked, MAX_NEW_TOKENS, "Asking what must stay", progress)
-        return compare(before, after)
+        return self._knowledge(progress).run(suite, max_loss)
+
+    def build_suite(
+        self,
+        data: Sequence[str | os.PathLike[str] | Records] = (),
+        *,
+        present: Suite | None = None,
+        settings: SuiteSettings | None = None,
+        progress: Progress = NULL_PROGRESS,
+    ) -> BuiltSuite:
+        """Make a suite of what the model knows now, with its answers as the baseline.
+
+        Args:
+            data: files or datasets to take in, beside the bundled facts and everything learned.
+            present: a suite that will get the items; what it has already is left out.
+            settings: limits, size and seed; None = the defaults.
+            progress: told of answers.
+
+        Raises:
+            FactsError: when a file cannot be used.
+            SuiteError: when there is nothing that the model knows, or `present` was made for another one.
+        """
+        records = [each if isinstance(each, Records) else read_records(each) for each in data]
+        return self._knowledge(progress).build(records, present, settings or SuiteSettings())
+
+    def renewed_suite(self, result: SuiteResult) -> Suite:
+        """Return a suite with what `test` just found as its baseline."""
+        return self._knowledge(NULL_PROGRESS).renewed(result)
+
+    def _knowledge(self, progress: Progress) -> KnowledgeTests:
+        def measured_base() -> Baseline:
+            with wearing(self.model, None):
+                model, text, state = self.model, general_text(), self._state(base=True)
+                return known_before(model, self.tokenizer, self.store, state, text, progress, learned=False)
+
+        respondent = ModelRespondent(self.model, self.tokenizer, progress)
+        return KnowledgeTests(respondent, self.store, self.model_name, measured_base)
 
     def evaluate(
         self,

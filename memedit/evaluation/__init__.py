@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from memedit.evaluation.recall import recall_metric as recall_metric
     from memedit.evaluation.refusals import is_assertion as is_assertion
     from memedit.evaluation.refusals import is_refusal as is_refusal
+    from memedit.evaluation.regression import SuiteResult as SuiteResult
+    from memedit.evaluation.regression import run_suite as run_suite
     from memedit.evaluation.retention import GateDecision as GateDecision
     from memedit.evaluation.retention import Retention as Retention
     from memedit.evaluation.retention import answer_known as answer_known
@@ -71,6 +73,15 @@ if TYPE_CHECKING:
     from memedit.evaluation.slick import categories_of as categories_of
     from memedit.evaluation.slick import split_by_category as split_by_category
     from memedit.evaluation.statistics import Metric as Metric
+    from memedit.evaluation.suite_building import BuiltSuite as BuiltSuite
+    from memedit.evaluation.suite_building import build_suite as build_suite
+    from memedit.evaluation.suite_building import suite_items as suite_items
+    from memedit.evaluation.suite_cases import cases_of as cases_of
+    from memedit.evaluation.suite_files import read_suite as read_suite
+    from memedit.evaluation.suite_files import write_suite as write_suite
+    from memedit.evaluation.suites import GivenAnswer as GivenAnswer
+    from memedit.evaluation.suites import Suite as Suite
+    from memedit.evaluation.suites import SuiteItem as SuiteItem
 
 _MODULES = {
     "assertions": ("assertion_change", "never_taught", "taught_against_untaught", "with_membership"),
@@ -93,6 +104,7 @@ _MODULES = {
     "question_answering": ("squad_exact_match", "squad_f1"),
     "recall": ("Answered", "Question", "answer_questions", "ask_questions", "questions_of", "recall_metric"),
     "refusals": ("is_assertion", "is_refusal"),
+    "regression": ("SuiteResult", "run_suite"),
     "retention": (
         "GateDecision",
         "Retention",
@@ -107,6 +119,10 @@ _MODULES = {
     "sampling": ("sample_answers",),
     "slick": ("categories_of", "split_by_category"),
     "statistics": ("Metric",),
+    "suite_building": ("BuiltSuite", "build_suite", "suite_items"),
+    "suite_cases": ("cases_of",),
+    "suite_files": ("read_suite", "write_suite"),
+    "suites": ("GivenAnswer", "Suite", "SuiteItem"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INJECTED",
     "METRICS",
+    "SIGNIFICANCE",
     "WELL_KNOWN",
     "Change",
     "GateDecision",
@@ -39,14 +40,16 @@ __all__ = [
     "ask_known",
     "compare",
     "gate",
+    "loss_p_value",
     "retained",
     "retention_questions",
     "well_known_facts",
 ]
 
 WELL_KNOWN = "well_known"
-INJECTED = "injected_before"
-_SIGNIFICANCE = 0.05
+INJECTED = "injected"
+SIGNIFICANCE = 0.05
+"""A loss counts as real when chance explains it with a lower probability than this."""
 _RETAINED = "retained"
 _HOW = (
     "items of the retention suite right before that are right after; greedy generation, natural stop, "
@@ -280,6 +283,24 @@ def compare(before: Sequence[Answered], after: Sequence[Answered]) -> Retention:
     return Retention(metric, kept, lost, gained, mcnemar_exact(len(lost), gained))
 
 
+def loss_p_value(retention: Retention, allowed: float) -> float:
+    """Return the probability of losing so many items or more when each is lost with the allowed probability.
+
+    Args:
+        retention: The comparison with the model before.
+        allowed: Allowed share of lost items, in [0, 1].
+    Returns:
+        The one-sided exact p-value; below `SIGNIFICANCE` the loss is beyond the allowed share and beyond
+        chance. 1 when nothing was lost; 0 for any loss where none is allowed.
+    Raises:
+        ValueError: allowed is out of range.
+
+    Source: Clopper and Pearson (1934), The use of confidence or fiducial limits illustrated in the case of
+    the binomial.
+    """
+    return binomial_tail(len(retention.lost), retention.right_before, allowed)
+
+
 def gate(
     retention: Retention,
     perplexity_ratio: Metric | None,
@@ -314,7 +335,7 @@ def gate(
         notes.append(
             "retention was not judged: the model answered no item of the retention suite right before"
         )
-    elif (p_value := binomial_tail(num_lost, total, max_forgetting)) < _SIGNIFICANCE:
+    elif (p_value := loss_p_value(retention, max_forgetting)) < SIGNIFICANCE:
         reasons.append(
             f"{num_lost} of {total} retained facts were lost ({retention.forgetting:.1%}), more than the "
             f"allowed {max_forgetting:.1%} (p = {p_value:.2g})"

@@ -193,7 +193,8 @@ def few_calibration_names():
 
 
 @functools.cache
-def _world_retrofit():
+def retrofit_of_world():
+    """The routing of the small world, fitted once."""
     from memedit.evaluation import general_text
     from memedit.modeling import retrofit
 
@@ -210,7 +211,7 @@ def opened_world():
     from memedit.modeling.opening import OpenedModel
     from memedit.modeling.retrofit import apply_retrofit
 
-    fitted = _world_retrofit()
+    fitted = retrofit_of_world()
     model = apply_retrofit(world_llama(), fitted)
     model.requires_grad_(requires_grad=False)
     return OpenedModel("small-world", model.eval(), world_tokenizer(), fitted.background)

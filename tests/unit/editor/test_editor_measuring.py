@@ -97,7 +97,7 @@ def test_the_regression_test_reports_a_lost_fact(work, editor, facts, monkeypatc
     learned = [outcome.fact for outcome in edit.outcomes if outcome.status == "learned"]
     assert learned
     whole = editor.test()
-    assert whole.right_before >= len(learned)
+    assert whole.retention.right_before >= len(learned)
     assert {change.question.fact_id for change in whole.lost}.isdisjoint({fact.id for fact in learned})
     # The slots' values are lost behind the store's back.
     overlay = editor.model.overlay()

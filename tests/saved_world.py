@@ -1,0 +1,72 @@
+"""The small world of tests/unit/editor as a model folder, for tests that go through `--model`.
+
+A test module imports it by name (tests/ is on pytest's path); the model is trained once per process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+_NAME = "small_world"
+_FILE = Path(__file__).parent / "unit" / "editor" / f"{_NAME}.py"
+
+
+def small_world():
+    """The module small_world, the same one that the editor's tests use."""
+    if _NAME not in sys.modules:
+        spec = importlib.util.spec_from_file_location(_NAME, _FILE)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[_NAME] = module
+        spec.loader.exec_module(module)
+    return sys.modules[_NAME]
+
+
+def save_world(folder):
+    """Write model, tokenizer and routing to a folder, as `memedit retrofit` does; returns the folder."""
+    from memedit.modeling.opening import RETROFIT_FILE
+    from memedit.modeling.retrofit import save_retrofit
+
+    world = small_world()
+    opened = world.opened_world()
+    folder.mkdir(parents=True, exist_ok=True)
+    opened.model.save_pretrained(folder)
+    opened.tokenizer.save_pretrained(folder)
+    save_retrofit(folder / RETROFIT_FILE, world.retrofit_of_world())
+    return folder
+
+
+def write_facts(path, facts):
+    """Write facts as a facts file; returns its path."""
+    path.write_text("".join(json.dumps(fact.to_json()) + "\n" for fact in facts), encoding="utf-8")
+    return path
+
+
+def commit_patch(store, fingerprint, *, scale, seed=0, num_rows=400, status="failed"):
+    """Commit an edit that adds random rows of this scale, as no gate would let pass when it is large.
+
+    Args:
+        store: the store's folder.
+        fingerprint: the model's.
+        scale: standard deviation of the added values.
+        seed: of the rows.
+        num_rows: how many rows are written.
+        status: what the journal says of the edit's one fact, which the rows do not teach.
+    """
+    import numpy as np
+
+    from memedit.store import UNGATED, NewEdit, Owner, Patch, Store, TablePatch
+
+    world = small_world()
+    model = world.opened_world().model
+    generator = np.random.default_rng(seed)
+    slots = np.sort(generator.choice(model.config.num_slots, num_rows, replace=False)).astype(np.int64)
+    delta = (scale * generator.standard_normal((num_rows, model.config.value_dim))).astype(np.float32)
+    fact = world.land_fact("Zubrow", "Nowhere")
+    owners = np.full(num_rows, UNGATED, dtype=np.int64)
+    patch = Patch((TablePatch(slots, delta, owners),), (Owner("Zubrow", 0.4, (fact.id,)),), {})
+    outcome = {"fact_id": fact.id, "status": status, "before": "", "after": fact.target}
+    with Store.open(store, fingerprint=fingerprint) as opened:
+        return opened.commit(NewEdit((fact,), (outcome,), patch, {}, seed, "2026-01-02T03:04:05+00:00"))
