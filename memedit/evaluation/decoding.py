@@ -1,48 +1,32 @@
 """One step at a time through a causal LM: the rows that are still being written, and when a text ends.
 
-What: `LiveRows` (a batch with its cache), `Decoder` (start, step, stop), `batches_by_length`.
+What: `LiveRows` (a batch with its cache), `Decoder` (batches, begin, step, stop).
 Why: greedy answers (generation.py) and samples (sampling.py) differ in how the next token is chosen, and in
 nothing else.
 How: left padding with explicit positions and mask, BOS in front (memedit.modeling.encoding). The cache is the
 one that the model makes itself, so a memory layer's query window travels in it. The language-model head runs
-at the last position only.
+at the last position only. Behind a shared prefix (shared_prefix.py) the prompts stand on the left, since the
+prefix must touch them; their keys and values are then moved to the right, so that every batch looks alike.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from memedit.evaluation.shared_prefix import LENT_FACTOR, SharedPrefix, groups_that_begin_alike, share_prefix
 from memedit.modeling.encoding import bos_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Decoder", "LiveRows", "Stopped", "batches_by_length"]
+__all__ = ["Decoder", "LiveRows", "Stopped"]
 
 Stopped = Literal["eos", "newline", "length"]
-
-
-def batches_by_length(
-    rows: Iterable[tuple[int, ...]], size_of: Callable[[int], int]
-) -> Iterator[list[tuple[int, ...]]]:
-    """Yield rows of similar length, longest batches first so that a lack of memory shows at once.
-
-    Args:
-        rows: Token ids; equal rows are run once.
-        size_of: Most rows of a batch whose longest row has that many tokens.
-    """
-    # The order within a length is fixed too: the same prompts make the same batches, hence the same bits.
-    ordered = sorted(set(rows), key=lambda row: (len(row), row), reverse=True)
-    start = 0
-    while start < len(ordered):
-        size = max(1, size_of(len(ordered[start])))
-        yield ordered[start : start + size]
-        start += size
 
 
 @dataclass
@@ -112,8 +96,43 @@ class Decoder:
             raise ValueError(f"prompts[{rows.index(())}] is empty, expected text to continue")
         return rows
 
-    def start(self, rows: Sequence[tuple[int, ...]]) -> LiveRows:
-        """Return a batch of prompts, none of it run yet."""
+    def batches(
+        self, rows: Sequence[tuple[int, ...]], tokens_of: Callable[[int], int], batch_tokens: int
+    ) -> Iterator[tuple[list[tuple[int, ...]], SharedPrefix]]:
+        """Yield batches of rows that begin alike or have similar lengths, with what they share.
+
+        Args:
+            rows: Token ids of the prompts; equal rows are run once.
+            tokens_of: Tokens that a batch holds for a row with that many of its own.
+            batch_tokens: Most tokens of a batch; a longer row is run alone.
+        """
+        # Longest first, so that a lack of memory shows at once. The order within a length is fixed too: the
+        # same prompts make the same batches, hence the same bits.
+        ordered = sorted(set(rows), key=lambda row: (len(row), row), reverse=True)
+        for group in groups_that_begin_alike([row[:-1] for row in ordered]):
+            shared = share_prefix(self.model, [ordered[index][:-1] for index in group])
+            start = 0
+            while start < len(group):
+                longest = len(ordered[group[start]])
+                size = min(
+                    batch_tokens // tokens_of(longest - len(shared.ids)),
+                    LENT_FACTOR * batch_tokens // tokens_of(longest),
+                )
+                end = start + max(1, size)
+                yield [ordered[index] for index in group[start:end]], shared
+                start = end
+
+    def begin(self, rows: Sequence[tuple[int, ...]], shared: SharedPrefix) -> tuple[LiveRows, torch.Tensor]:
+        """Run a batch of prompts.
+
+        Args:
+            rows: Token ids.
+            shared: What all of them begin with.
+        Returns:
+            The rows, and the logits behind each prompt, [rows, vocabulary].
+        """
+        if shared.ids:
+            return self._begin_behind(rows, shared)
         device = self.model.device
         longest = max(map(len, rows))
         # The padding token's identity is of no consequence: the mask hides it.
@@ -121,7 +140,39 @@ class Decoder:
         lengths = torch.tensor([len(row) for row in rows], device=device)
         places = torch.arange(longest, device=device) - (longest - lengths)[:, None]
         input_ids = torch.tensor(padded, device=device)
-        return LiveRows(list(range(len(rows))), input_ids, (places >= 0).long(), places.clamp_min(0))
+        live = LiveRows(list(range(len(rows))), input_ids, (places >= 0).long(), places.clamp_min(0))
+        return live, self.logits(live)
+
+    def _begin_behind(
+        self, rows: Sequence[tuple[int, ...]], shared: SharedPrefix
+    ) -> tuple[LiveRows, torch.Tensor]:
+        """Run what each prompt has of its own behind the shared prefix."""
+        device, num_shared = self.model.device, len(shared.ids)
+        longest = max(map(len, rows))
+        padded = [[*row[num_shared:], *[0] * (longest - len(row))] for row in rows]
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
+        ends = sorted({len(row) - num_shared - 1 for row in rows})
+        output = self.model(
+            input_ids=torch.tensor(padded, device=device),
+            attention_mask=mask,
+            past_key_values=shared.lend(len(rows)),
+            use_cache=True,
+            **({"logits_to_keep": torch.tensor(ends, device=device)} if self._options else {}),
+        )
+        kept = ends if self._options else list(range(longest - num_shared))
+        columns = torch.tensor([kept.index(len(row) - num_shared - 1) for row in rows], device=device)
+        logits = output.logits[torch.arange(len(rows), device=device), columns]
+        places = torch.arange(longest, device=device) - (longest - lengths)[:, None]
+        _move_right(output.past_key_values, places % longest)
+        live = LiveRows(
+            list(range(len(rows))),
+            torch.empty(0, dtype=torch.long),
+            (places >= 0).long(),
+            places.clamp_min(0),
+            output.past_key_values,
+        )
+        return live, logits
 
     def logits(self, live: LiveRows) -> torch.Tensor:
         """Run the next input of every row; return the logits behind it, [rows, vocabulary]."""
@@ -161,6 +212,21 @@ class Decoder:
         """Return tokens as text, special tokens left out."""
         return str(
             self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+
+def _move_right(cache: Any, places: torch.Tensor) -> None:
+    """Move each row's keys and values so that its padding stands in front.
+
+    Args:
+        cache: A cache of dynamic layers.
+        places: [rows, time], where what belongs at each place stands now.
+    """
+    for layer in cache.layers:
+        index = places[:, None, :, None]
+        layer.keys, layer.values = (
+            states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
+            for states in (layer.keys, layer.values)
         )
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from memedit.evaluation.decoding import Decoder, Stopped, batches_by_length
+from memedit.evaluation.decoding import Decoder, Stopped
+from memedit.evaluation.shared_prefix import SharedPrefix
 from memedit.progress import NULL_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def generate_answers(
     rows = decoder.encode(prompts)
     done: dict[tuple[int, ...], Generation] = {}
     with evaluating(model), progress.task(description, len(rows)) as task:
-        for batch in batches_by_length(rows, lambda longest: batch_tokens // (longest + max_new_tokens)):
-            done.update(zip(batch, _greedy(decoder, batch, max_new_tokens), strict=True))
+        for batch, shared in decoder.batches(rows, lambda own: own + max_new_tokens, batch_tokens):
+            done.update(zip(batch, _greedy(decoder, batch, shared, max_new_tokens), strict=True))
             finished = set(batch)
             task.advance(sum(row in finished for row in rows))
     return [done[row] for row in rows]
@@ -101,14 +102,17 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
             model.train()
 
 
-def _greedy(decoder: Decoder, rows: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[Generation]:
+def _greedy(
+    decoder: Decoder, rows: Sequence[tuple[int, ...]], shared: SharedPrefix, max_new_tokens: int
+) -> list[Generation]:
     """Generate for one batch of prompts."""
-    live = decoder.start(rows)
+    live, logits = decoder.begin(rows, shared)
     tokens: list[list[int]] = [[] for _ in rows]
     results: list[Generation | None] = [None] * len(rows)
     confidences: list[float] = []
     for step in range(max_new_tokens):
-        logits = decoder.logits(live)
+        if step:
+            logits = decoder.logits(live)
         chosen = logits.argmax(dim=-1).tolist()
         if step == 0:
             confidences = logits.float().softmax(dim=-1).amax(dim=-1).tolist()

@@ -1,8 +1,8 @@
 r"""How a benchmark's question is put to a model.
 
-What: `question_prompt`, `SHORT_ANSWERS`.
-Why: a base model answers a bare question with a sentence, or with another question; the same few examples in
-front let it answer shortly, and every family must ask in the same way for its numbers to compare.
+What: `question_prompt`, `SHORT_ANSWERS`, `ANSWERS_AND_REFUSALS`.
+Why: a model answers a bare question with an empty line, a sentence or another question; the same few examples
+in front let it answer shortly, and every family must ask in the same way for its numbers to compare.
 How: "Question: ...\nAnswer:", the form that memedit never trains; examples stand in front in the same form,
 with an empty line between them.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from memedit.evaluation.matching import normalise
 
-__all__ = ["SHORT_ANSWERS", "question_prompt"]
+__all__ = ["ANSWERS_AND_REFUSALS", "SHORT_ANSWERS", "question_prompt"]
 
 SHORT_ANSWERS: tuple[tuple[str, str], ...] = (
     ("What is the capital of France?", "Paris"),
@@ -22,6 +22,14 @@ SHORT_ANSWERS: tuple[tuple[str, str], ...] = (
     ("In which year did the Second World War end?", "1945"),
 )
 """Questions with short answers: the examples in front of an open question."""
+
+ANSWERS_AND_REFUSALS: tuple[tuple[str, str], ...] = (
+    ("What is the capital of France?", "Paris"),
+    ("What will the weather be like in Berlin in the summer of 2300?", "I don't know"),
+    ("Who wrote the play Romeo and Juliet?", "William Shakespeare"),
+    ("How many grains of sand did Plato step on in his life?", "I don't know"),
+)
+"""Two questions with answers and two without: the examples in front of what may have no answer."""
 
 _ENDS = ("?", ".", "!", "\uff1f", "\u061f")
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from memedit.evaluation.decoding import Decoder, Stopped, batches_by_length
+from memedit.evaluation.decoding import Decoder, Stopped
 from memedit.evaluation.generation import Generation, evaluating
+from memedit.evaluation.shared_prefix import SharedPrefix
 from memedit.progress import NULL_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -109,13 +110,13 @@ def sample_answers(
     drawing = _Drawing(temperature, top_k, max_new_tokens, natural_stop)
     done: dict[tuple[int, ...], tuple[Generation, ...]] = {}
 
-    def size_of(longest: int) -> int:
-        return batch_tokens // (num_samples * (longest + max_new_tokens))
+    def tokens_of(own: int) -> int:
+        return num_samples * (own + max_new_tokens)
 
     with evaluating(model), progress.task(description, len(rows)) as task:
-        for batch in batches_by_length(rows, size_of):
+        for batch, shared in decoder.batches(rows, tokens_of, batch_tokens):
             texts = [_texts(index, row, seed, num_samples, drawing) for index, row in enumerate(batch)]
-            _draw_batch(decoder, batch, [text for group in texts for text in group], drawing)
+            _draw_batch(decoder, batch, shared, [text for group in texts for text in group], drawing)
             done.update(
                 (row, tuple(_generation(decoder, text, drawing) for text in group))
                 for row, group in zip(batch, texts, strict=True)
@@ -133,15 +134,20 @@ def _texts(index: int, row: tuple[int, ...], seed: int, num_samples: int, drawin
 
 
 def _draw_batch(
-    decoder: Decoder, rows: Sequence[tuple[int, ...]], texts: Sequence[_Text], drawing: _Drawing
+    decoder: Decoder,
+    rows: Sequence[tuple[int, ...]],
+    shared: SharedPrefix,
+    texts: Sequence[_Text],
+    drawing: _Drawing,
 ) -> None:
     """Write the texts of a batch of prompts; texts that are equal so far share one row."""
-    live = decoder.start(rows)
+    live, logits = decoder.begin(rows, shared)
     sharing: list[list[_Text]] = [[] for _ in rows]
     for text in texts:
         sharing[text.prompt].append(text)
     for step in range(drawing.max_new_tokens):
-        logits = decoder.logits(live)
+        if step:
+            logits = decoder.logits(live)
         tokens = _draw(logits, sharing, step, decoder.ends, drawing)
         if step == 0:
             _note_confidence(logits, sharing, tokens)

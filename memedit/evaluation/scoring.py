@@ -6,19 +6,19 @@ Why: multiple choice, the CounterFact scores and calibration compare answers tha
 How: prompt and continuation are tokenised jointly and sliced, one begin token in front. Equal pairs are run
 once, similar lengths share a batch, and the head's logits are normalised in fp32 at the answer's positions
 only. Padding stands on the right, where a causal model never looks. What many prompts begin with (the
-examples in front of a benchmark's questions) is run once, and its keys and values are lent to every batch.
+examples in front of a benchmark's questions) is run once (shared_prefix.py).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from memedit.evaluation.generation import evaluating
+from memedit.evaluation.shared_prefix import LENT_FACTOR, SharedPrefix, groups_that_begin_alike, share_prefix
 from memedit.modeling.encoding import encode_fact
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -30,11 +30,6 @@ __all__ = ["Scored", "score_continuations"]
 # Logits of one batch: 2,048 tokens x 49,152 words take 200 MB in bf16.
 _BATCH_TOKENS = 2048
 _SLICE_TOKENS = 256
-# With fewer tokens or rows, lending keys and values costs more than it saves.
-_MIN_SHARED_TOKENS = 16
-_MIN_SHARING_ROWS = 8
-# Lent keys and values fill memory, but cost no time: a batch may hold more of them than of tokens to run.
-_LENT_FACTOR = 4
 
 _Row = tuple[tuple[int, ...], int]  # tokens, and how many of them are the prompt's
 
@@ -83,78 +78,26 @@ def score_continuations(
     rows = [(fact.ids[:-1], fact.num_prompt) for fact in encoded]
     done: dict[_Row, Scored] = {}
     with evaluating(model), progress.task(description, len(rows)) as task:
-        for group in _sharing(set(rows)):
-            shared = _share(model, group)
-            for batch in _batches(group, batch_tokens, len(shared.ids)):
+        ordered = sorted(set(rows), key=lambda row: (len(row[0]), row), reverse=True)
+        # A row's first answer token is predicted at the last of its prompt, which is therefore its own.
+        starts = [ids[: max(first - 1, 0)] for ids, first in ordered]
+        for group in groups_that_begin_alike(starts):
+            shared = share_prefix(model, [starts[index] for index in group])
+            for batch in _batches([ordered[index] for index in group], batch_tokens, len(shared.ids)):
                 done.update(zip(batch, _score_batch(model, batch, shared), strict=True))
                 finished = set(batch)
                 task.advance(sum(row in finished for row in rows))
     return [done[row] for row in rows]
 
 
-def _sharing(rows: set[_Row]) -> list[list[_Row]]:
-    """Part rows into those that begin alike and the rest; the same rows make the same groups."""
-    by_start: dict[tuple[int, ...], list[_Row]] = {}
-    for row in sorted(rows, key=lambda row: (len(row[0]), row), reverse=True):
-        by_start.setdefault(row[0][: min(_MIN_SHARED_TOKENS, max(row[1] - 1, 0))], []).append(row)
-
-    def begin_alike(start: tuple[int, ...]) -> bool:
-        return len(start) == _MIN_SHARED_TOKENS and len(by_start[start]) >= _MIN_SHARING_ROWS
-
-    alike = [group for start, group in by_start.items() if begin_alike(start)]
-    alone = [row for start, group in by_start.items() if not begin_alike(start) for row in group]
-    return [*alike, alone] if alone else alike
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What the rows of a group begin with, and what the model made of it."""
-
-    ids: tuple[int, ...] = ()
-    cache: Any = None
-
-    def lend(self, num_rows: int) -> dict[str, Any]:
-        """Return the arguments of a forward of that many rows behind the beginning."""
-        if not self.ids:
-            return {"use_cache": False}
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(num_rows)
-        return {"past_key_values": cache, "use_cache": True}
-
-
-def _share(model: PreTrainedModel, rows: Sequence[_Row]) -> _Shared:
-    """Run what all rows begin with, where that is much and the model's cache can be lent."""
-    # A row's first answer token is predicted at the last of its prompt, which is therefore its own.
-    prompts = [ids[: max(first - 1, 0)] for ids, first in rows]
-    # What the first and the last in order have in common, all have.
-    num_common = _num_common(min(prompts), max(prompts))
-    if num_common < _MIN_SHARED_TOKENS or len(rows) < _MIN_SHARING_ROWS:
-        return _Shared()
-    common = prompts[0][:num_common]
-    output = model(input_ids=torch.tensor([common], device=model.device), use_cache=True)
-    cache = getattr(output, "past_key_values", None)
-    layers = getattr(cache, "layers", ())
-    if not layers or not all(hasattr(layer, "batch_repeat_interleave") for layer in layers):
-        return _Shared()
-    return _Shared(common, cache)
-
-
-def _num_common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
-    pairs = zip(first, second, strict=False)
-    return next(
-        (place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second))
-    )
-
-
 def _batches(rows: Sequence[_Row], batch_tokens: int, num_shared: int) -> list[list[_Row]]:
-    """Group rows of similar length, longest first; the same rows make the same batches."""
+    """Group rows, longest first as they are given; the same rows make the same batches."""
     batches: list[list[_Row]] = []
-    for row in sorted(rows, key=lambda row: (len(row[0]), row), reverse=True):
+    for row in rows:
         if batches:
             size, longest = len(batches[-1]) + 1, len(batches[-1][0][0])
             fits = (
-                size * (longest - num_shared) <= batch_tokens
-                and size * longest <= batch_tokens * _LENT_FACTOR
+                size * (longest - num_shared) <= batch_tokens and size * longest <= batch_tokens * LENT_FACTOR
             )
         if batches and fits:
             batches[-1].append(row)
@@ -163,14 +106,17 @@ def _batches(rows: Sequence[_Row], batch_tokens: int, num_shared: int) -> list[l
     return batches
 
 
-def _score_batch(model: PreTrainedModel, batch: Sequence[_Row], shared: _Shared) -> list[Scored]:
+def _score_batch(model: PreTrainedModel, batch: Sequence[_Row], shared: SharedPrefix) -> list[Scored]:
     start = len(shared.ids)
     longest = max(len(ids) for ids, _ in batch)
     padded = [[*ids[start:], *[0] * (longest - len(ids))] for ids, _ in batch]
     input_ids = torch.tensor(padded, device=model.device)
     lengths = torch.tensor([len(ids) for ids, _ in batch], device=model.device)
     mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
-    logits = model(input_ids=input_ids, attention_mask=mask, **shared.lend(len(batch))).logits
+    lent = shared.lend(len(batch))
+    logits = model(
+        input_ids=input_ids, attention_mask=mask, past_key_values=lent, use_cache=lent is not None
+    ).logits
     places = [(max(first, 1) - start, len(ids) - start) for ids, first in batch]
     return [
         _score_row(logits[row, first - 1 : end - 1], input_ids[row, first:end])

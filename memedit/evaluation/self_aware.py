@@ -3,12 +3,13 @@
 What: `self_aware`: false assertions on unanswerable questions, against answerable ones.
 Why: an edit that teaches a model to answer can teach it to answer everything; a question without an answer
 shows that at once.
-How: each question alone, without examples (an example that answers would invite an answer), greedy
-generation; what counts as an assertion is refusals.py's rule. The F1 takes "unanswerable" for the positive
-class and a text that asserts nothing for its prediction.
+How: each question behind four examples, two answered and two met with "I don't know", in turns, so that the
+model is shown both; greedy generation; what counts as an assertion is refusals.py's rule. The F1 takes
+"unanswerable" for the positive class and a text that asserts nothing for its prediction.
 
-Source: Yin et al. (2023), Do Large Language Models Know What They Don't Know?, sections 3 and 4 (direct
-form; they find refusals by similarity to reference sentences, we by a list, so F1 compares within memedit).
+Source: Yin et al. (2023), Do Large Language Models Know What They Don't Know?, sections 3 and 4 (their form
+with examples in context; they find refusals by similarity to reference sentences, we by a list, so F1
+compares within memedit).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from memedit.evaluation.asking import GENERATION, Inquiry, Told, ask
 from memedit.evaluation.catalogue import MetricInfo
 from memedit.evaluation.matching import contains
-from memedit.evaluation.question_prompts import question_prompt
+from memedit.evaluation.question_prompts import ANSWERS_AND_REFUSALS, question_prompt
 from memedit.evaluation.refusals import ASSERTION_RULE, is_assertion
 from memedit.evaluation.respondent import Respondent
 from memedit.evaluation.samples import Evaluation, Sample, mean_metric
@@ -33,7 +34,8 @@ __all__ = ["METRICS", "self_aware", "self_aware_inquiry"]
 
 _FALSE, _TRUE, _RIGHT = "unanswerable_assertion_rate", "answerable_assertion_rate", "answerable_contains"
 _F1, _AUROC = "self_aware_f1", "answerable_auroc"
-_HOW = f"{GENERATION}; bare question; {ASSERTION_RULE}"
+_FORM = f"{GENERATION}; behind two answered and two refused examples"
+_HOW = f"{_FORM}; {ASSERTION_RULE}"
 _SOURCE = "Yin et al. 2023, SelfAware, section 4 (refusals by memedit's list)"
 _DRAWS = 10_000
 
@@ -55,7 +57,7 @@ METRICS = (
         _RIGHT,
         "share of answerable questions whose answer holds a right one anywhere, as whole words",
         "memedit",
-        f"{GENERATION}; bare question; a right answer anywhere in the answer, as whole words",
+        f"{_FORM}; a right answer anywhere in the answer, as whole words",
         better=True,
     ),
     _info(
@@ -69,7 +71,7 @@ METRICS = (
         _AUROC,
         "P(confidence on an answerable question > on an unanswerable one), ties 1/2",
         "memedit",
-        f"{GENERATION}; bare question; confidence = probability of the first generated token",
+        f"{_FORM}; confidence = probability of the first generated token",
         better=True,
     ),
 )
@@ -102,12 +104,12 @@ def self_aware_inquiry(records: Sequence[QuestionRecord], *, seed: int) -> Inqui
         samples = [sample for record in asked for sample in _samples(record, told)]
         return Evaluation(tuple(_metrics(samples, seed)), tuple(samples), notes)
 
-    prompts = [(question_prompt(record.question), record.answers) for record in asked]
+    prompts = [(question_prompt(record.question, ANSWERS_AND_REFUSALS), record.answers) for record in asked]
     return Inquiry(prompts, (), judge)
 
 
 def _samples(record: QuestionRecord, told: Told) -> list[Sample]:
-    prompt = question_prompt(record.question)
+    prompt = question_prompt(record.question, ANSWERS_AND_REFUSALS)
     answer = told.answers[prompt]
     details = {"confidence": answer.confidence, "stopped": answer.stopped, "answerable": record.answerable}
     values = {_FALSE: float(is_assertion(answer.text))}
@@ -117,7 +119,9 @@ def _samples(record: QuestionRecord, told: Told) -> list[Sample]:
             _RIGHT: float(contains(answer.text, record.answers)),
         }
     return [
-        Sample(name, f"{record.id}/bare", record.id, prompt, record.answers, answer.text, value, details)
+        Sample(
+            name, f"{record.id}/answerable", record.id, prompt, record.answers, answer.text, value, details
+        )
         for name, value in values.items()
     ]
 

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from memedit.evaluation.question_prompts import question_prompt
+from memedit.evaluation.question_prompts import ANSWERS_AND_REFUSALS, question_prompt
+from memedit.evaluation.refusals import is_assertion
 from memedit.evaluation.self_aware import self_aware
 from memedit.facts import QuestionRecord
 
@@ -25,7 +26,10 @@ def records(num_answerable=4, num_unanswerable=4):
 
 def told(table_respondent, texts, asked=None):
     asked = records() if asked is None else asked
-    table = {question_prompt(one.question): text for one, text in zip(asked, texts, strict=True)}
+    table = {
+        question_prompt(one.question, ANSWERS_AND_REFUSALS): text
+        for one, text in zip(asked, texts, strict=True)
+    }
     found = self_aware(table_respondent(table), asked)
     return found, {metric.name: metric.value for metric in found.metrics}
 
@@ -84,3 +88,7 @@ def test_questions_without_a_mark_are_left_out(table_respondent):
     found = self_aware(table_respondent(), [QuestionRecord("q", "So?", ("Yes",))])
     assert found.metrics == ()
     assert len(found.notes) == 2
+
+
+def test_the_examples_are_as_many_answers_as_refusals():
+    assert [is_assertion(answer) for _, answer in ANSWERS_AND_REFUSALS] == [True, False, True, False]
