@@ -158,6 +158,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
     console = Console(stderr=arguments.json)
+    if not console.is_terminal:
+        # A pipe has no width; names must not be cut.
+        console = Console(stderr=arguments.json, width=140)
     if not tests_pass(console):
         return 1
     rounds, runs = (1, 3) if arguments.quick else (arguments.rounds, arguments.runs)
