@@ -110,7 +110,7 @@ def _backward(ctx: Any, _: Tensor | None, grad_scores: Tensor) -> tuple[Tensor |
 
 _product_key_topk.register_autograd(_backward, setup_context=_save_for_backward)
 
-# Gathers and matrix products on every device: torch does them best.
+# It has no kernel of its own: the ops that its body calls choose theirs.
 defer_dynamo(_product_key_topk_backward)
 register_triton(
     _product_key_topk, "memedit_kernels.product_key_topk.triton_kernel", "product_key_topk_triton"
