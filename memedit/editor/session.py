@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +17,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from memedit.editing.plan import EditingSettings
+from memedit.editor.abstaining import abstained, check_abstention
 from memedit.editor.asking import answer_prompt
-from memedit.editor.evaluating import BASE, CURRENT, Evaluated, States, evaluate
+from memedit.editor.evaluating import BASE, CURRENT, Evaluated, States, evaluate, evaluate_harness
 from memedit.editor.families import DEFAULT_FAMILIES
+from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
 from memedit.editor.overlays import composed_overlay, wearing
 from memedit.editor.reporting import report_of, versions
@@ -140,7 +143,7 @@ class Editor:
         seed: int = 0,
         dry_run: bool = False,
         force: bool = False,
-        gate: bool = True,
+        gate: GateMode = "quick",
         max_forgetting: float = 0.02,
         max_perplexity_ratio: float = 1.02,
         text: str | os.PathLike[str] | None = None,
@@ -155,7 +158,8 @@ class Editor:
             seed: the same facts, seed, versions and machine give the same patch bits.
             dry_run: do everything but the commit.
             force: commit even if the gate refuses.
-            gate: False = measure, but let nothing be refused.
+            gate: "quick" judges by a part of what must stay, "full" by all of it; "off" measures like quick
+                and lets nothing be refused.
             max_forgetting: allowed share of retained knowledge that is lost.
             max_perplexity_ratio: allowed perplexity after / before on general text.
             text: a file of general text; None = the bundled one.
@@ -172,6 +176,7 @@ class Editor:
             StoreError: when the store cannot be written.
         """
         started = time.perf_counter()
+        check_gate_mode(gate)
         given, read = _given_facts(facts)
         injection = Injection(
             self._opened,
@@ -179,7 +184,7 @@ class Editor:
             seed=seed,
             text=general_text(text),
             settings=settings or EditingSettings(),
-            limits=Limits(max_forgetting, max_perplexity_ratio),
+            limits=Limits(max_forgetting, max_perplexity_ratio, gate),
             metadata={name: version for name, version in versions().items() if name != "python"},
             progress=progress,
         )
@@ -189,17 +194,31 @@ class Editor:
             unknown, known = injection.unknown([fact for fact in given if fact.id not in stored])
             trained = injection.run(unknown, self._state()) if unknown else None
             settled = {outcome.fact.id: outcome for outcome in (*stored.values(), *known)}
-            about = {"model": self._opened.name, "seed": seed, "versions": versions(), "read": read}
+            about = {
+                "gate_mode": gate,
+                "model": self._opened.name,
+                "seed": seed,
+                "versions": versions(),
+                "read": read,
+            }
             edit = self._edit(given, settled, trained, about, time.perf_counter() - started)
             if trained is None:
                 return edit
-            if gate and not force:
+            if gate != "off" and not force:
                 _require_passed(trained, edit)
             is_worth_it = any(outcome.status == "learned" for outcome in trained.outcomes)
             return self._commit(edit, trained, seed) if is_worth_it and not dry_run else edit
 
     def ask(
-        self, prompt: str, *, without: str | None = None, max_new_tokens: int = 32, why: bool = False
+        self,
+        prompt: str,
+        *,
+        without: str | None = None,
+        max_new_tokens: int = 32,
+        why: bool = False,
+        abstain: bool = False,
+        precision: float = 0.9,
+        progress: Progress = NULL_PROGRESS,
     ) -> Answer:
         """Let the model answer, and say on which stored facts the answer rests.
 
@@ -208,10 +227,19 @@ class Editor:
             without: id of an edit to switch off for this question.
             max_new_tokens: most tokens of the answer.
             why: ask the model without any edit as well (`Answer.unedited`).
+            abstain: answer "I don't know" where neither a stored fact nor the model without edits supports
+                the answer (`Answer.abstention`); calibrated on first use for each state of the model.
+            precision: with abstain: share of right answers wanted among those that the base model gives.
+            progress: told of the calibration.
+
+        Raises:
+            UsageError: when abstain is combined with without, or precision is out of range.
         """
+        if abstain:
+            check_abstention(without, precision)
         left_out = self.store.edit(without).id if without else None
         with self.without(left_out) if left_out else nullcontext():
-            return answer_prompt(
+            answer = answer_prompt(
                 self.model,
                 self.tokenizer,
                 self.store,
@@ -220,6 +248,9 @@ class Editor:
                 unedited=why,
                 max_new_tokens=max_new_tokens,
             )
+        if not abstain:
+            return answer
+        return abstained(States(self._opened, self.store, progress), answer, target_precision=precision)
 
     @contextmanager
     def without(self, edit: str) -> Iterator[MemoryLlamaForCausalLM]:
@@ -315,6 +346,8 @@ class Editor:
         on: str = CURRENT,
         against: str | None = BASE,
         families: Sequence[str] = DEFAULT_FAMILIES,
+        lm_eval: Sequence[str] = (),
+        limit: int | None = None,
         text: str | os.PathLike[str] | None = None,
         seed: int = 0,
         progress: Progress = NULL_PROGRESS,
@@ -327,6 +360,8 @@ class Editor:
             on: "current", "base", or an edit: the model as it was right after it.
             against: the state that it is compared with, measured side by side; None = none.
             families: names of memedit.editor.families.FAMILIES.
+            lm_eval: tasks of lm-evaluation-harness to run as well (extra `lm-eval`).
+            limit: most facts, questions, and questions of each of those tasks; None = all.
             text: a file of general text for the perplexity; None = the bundled one.
             seed: of samples, look-alikes and intervals.
             progress: told of answers.
@@ -339,15 +374,20 @@ class Editor:
         """
         records = data if isinstance(data, Records) or data is None else read_records(data)
         names = [on] if against is None or against == on else [against, on]
-        return evaluate(
-            States(self._opened, self.store, progress),
+        states = States(self._opened, self.store, progress)
+        found = evaluate(
+            states,
             names,
-            records.facts if records else (),
-            records.questions if records else (),
+            records.facts[:limit] if records else (),
+            records.questions[:limit] if records else (),
             families=families,
             text=general_text(text),
             seed=seed,
         )
+        if not lm_eval:
+            return found
+        runs, changes = evaluate_harness(states, names, lm_eval, limit=limit, seed=seed)
+        return replace(found, harness=runs, harness_differences=tuple(changes))
 
     def _restore(self) -> None:
         """Compose the active edits into the model."""
@@ -376,6 +416,7 @@ class Editor:
                 "total": seconds,
                 "training": trained.training_seconds if trained else 0.0,
                 "evaluation": trained.evaluation_seconds if trained else 0.0,
+                "gate": trained.gate_seconds if trained else 0.0,
             },
             slots_written=sum(table.num_slots for table in trained.patch.tables) if trained else 0,
             patch_bytes=len(encode_patch(trained.patch)) if trained else 0,
