@@ -36,12 +36,25 @@ _SLICE_ROWS = 32
 
 @dataclass(frozen=True)
 class _Drawing:
-    """How tokens are drawn."""
+    """How answers are drawn."""
 
+    num_samples: int
     temperature: float
+    seed: int
     top_k: int | None
     max_new_tokens: int
     natural_stop: bool
+
+    def __post_init__(self) -> None:
+        counts = {"num_samples": self.num_samples, "max_new_tokens": self.max_new_tokens, "top_k": self.top_k}
+        for name, number in counts.items():
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"temperature must be above 0, got {self.temperature}; greedy answers come from "
+                "generate_answers"
+            )
 
 
 @dataclass
@@ -93,21 +106,11 @@ def sample_answers(
     Raises:
         ValueError: a number is out of range, or a prompt holds no token.
     """
-    for name, number in (
-        ("num_samples", num_samples),
-        ("max_new_tokens", max_new_tokens),
-        ("batch_tokens", batch_tokens),
-        ("top_k", 1 if top_k is None else top_k),
-    ):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(
-            f"temperature must be above 0, got {temperature}; greedy answers come from generate_answers"
-        )
+    drawing = _Drawing(num_samples, temperature, seed, top_k, max_new_tokens, natural_stop)
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
     decoder = Decoder(model, tokenizer)
     rows = decoder.encode(prompts)
-    drawing = _Drawing(temperature, top_k, max_new_tokens, natural_stop)
     done: dict[tuple[int, ...], tuple[Generation, ...]] = {}
 
     def tokens_of(own: int) -> int:
@@ -115,7 +118,7 @@ def sample_answers(
 
     with evaluating(model), progress.task(description, len(rows)) as task:
         for batch, shared in decoder.batches(rows, tokens_of, batch_tokens):
-            texts = [_texts(index, row, seed, num_samples, drawing) for index, row in enumerate(batch)]
+            texts = [_texts(index, row, drawing) for index, row in enumerate(batch)]
             _draw_batch(decoder, batch, shared, [text for group in texts for text in group], drawing)
             done.update(
                 (row, tuple(_generation(decoder, text, drawing) for text in group))
@@ -126,11 +129,12 @@ def sample_answers(
     return [done[row] for row in rows]
 
 
-def _texts(index: int, row: tuple[int, ...], seed: int, num_samples: int, drawing: _Drawing) -> list[_Text]:
+def _texts(index: int, row: tuple[int, ...], drawing: _Drawing) -> list[_Text]:
     """The empty answers to a prompt, each with the random numbers that will choose its tokens."""
-    key = hashlib.sha256(f"{seed}/{row}".encode("ascii")).digest()
+    key = hashlib.sha256(f"{drawing.seed}/{row}".encode("ascii")).digest()
     generator = np.random.default_rng(int.from_bytes(key[:16], "big"))
-    return [_Text(index, numbers) for numbers in generator.random((num_samples, drawing.max_new_tokens))]
+    shape = drawing.num_samples, drawing.max_new_tokens
+    return [_Text(index, numbers) for numbers in generator.random(shape)]
 
 
 def _draw_batch(
