@@ -1,6 +1,6 @@
 """The editor: one transaction (encode, route, select, train, measure, gate, commit) and its undoing."""
 
-from memedit.editor.results import Answer, Edit, FactOutcome, OpenGate, RestsOn
+from memedit.editor.results import Abstention, Answer, Edit, FactOutcome, OpenGate, RestsOn
 from memedit.editor.session import Editor, open_editor
 
-__all__ = ["Answer", "Edit", "Editor", "FactOutcome", "OpenGate", "RestsOn", "open_editor"]
+__all__ = ["Abstention", "Answer", "Edit", "Editor", "FactOutcome", "OpenGate", "RestsOn", "open_editor"]

@@ -1,12 +1,13 @@
 """Provenance: the written rows that spoke while an answer was generated, led back to their edits.
 
-`listening` notes at each token whose gate was open and which slots spoke; `trace` finds the edits that wrote
-those slots, and for which subject. A slot that several edits wrote is shared out by how much each added to it
-(the norm of its delta). Every token counts with the share of the routing that its open owner had.
+`listening` notes at each token whose gate was open and which slots spoke (`subjects_heard` only whose gate,
+for many prompts at once); `trace` finds the edits that wrote those slots, and for which subject. A slot that
+several edits wrote is shared out by how much each added to it (the norm of its delta). Every token counts
+with the share of the routing that its open owner had.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,9 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from memedit.modeling import MemoryLlamaForCausalLM, MemoryTable
+from memedit.evaluation.generation import evaluating
+from memedit.modeling import MemoryLlamaForCausalLM, MemoryTable, prompt_ids
 from memedit.store import Patch
+
+_BATCH_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,63 @@ def listening(model: MemoryLlamaForCausalLM) -> Iterator[list[Spoken]]:
         heard.extend(_open_gates(table, slots, weights, num_read[layer]))
         num_read[layer] += len(slots)
 
+    with _hooked(model, note):
+        yield heard
+
+
+def subjects_heard(
+    model: MemoryLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
+) -> list[frozenset[str]]:
+    """Find whose gates open at the tokens of prompts.
+
+    Args:
+        model: the model, wearing what it is asked with.
+        tokenizer: its tokenizer.
+        prompts: what would be asked.
+
+    Returns:
+        The subjects for each prompt.
+    """
+    rows = [prompt_ids(tokenizer, model.config, prompt) for prompt in prompts]
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    found: dict[int, frozenset[str]] = {}
+    for start in range(0, len(order), _BATCH_ROWS):
+        batch = order[start : start + _BATCH_ROWS]
+        found.update(zip(batch, _subjects_of(model, [rows[index] for index in batch]), strict=True))
+    return [found[index] for index in range(len(rows))]
+
+
+def _subjects_of(model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]]) -> list[frozenset[str]]:
+    longest = max(map(len, rows))
+    heard: list[set[str]] = [set() for _ in rows]
+
+    def note(_: int, __: nn.Module, arguments: tuple[Any, ...]) -> None:
+        _, table, slots, weights = arguments
+        for spoken in _open_gates(table, slots, weights, 0):
+            row, place = divmod(spoken.position, longest)
+            if place < len(rows[row]):
+                heard[row].add(spoken.subject)
+
+    # Padding stands behind, where no query looks.
+    input_ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)
+    mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
+    with evaluating(model), _hooked(model, note):
+        model(input_ids=input_ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+    return [frozenset(subjects) for subjects in heard]
+
+
+@contextmanager
+def _hooked(
+    model: MemoryLlamaForCausalLM, note: Callable[[int, nn.Module, tuple[Any, ...]], None]
+) -> Iterator[None]:
+    """Tell `note` of the layer and the arguments of every memory layer that is run in a `with` block."""
     handles = [
         memory.register_forward_pre_hook(partial(note, layer))
         for layer, memory in model.memory_layers().items()
     ]
     try:
-        yield heard
+        yield
     finally:
         for handle in handles:
             handle.remove()

@@ -1,9 +1,14 @@
 """What the editor hands back: edits, the outcome of each fact, answers with their provenance."""
 
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from memedit.errors import GateRefused
+from memedit.evaluation.abstention import AbstentionThreshold
+from memedit.evaluation.statistics import Metric
 from memedit.facts import Fact
 
 Status = Literal["learned", "already_known", "failed", "stored"]
@@ -134,12 +139,77 @@ class RestsOn:
 
 
 @dataclass(frozen=True)
+class AbstentionWorth:
+    """What answering only supported questions is worth, measured on what a model is asked to know.
+
+    Attributes:
+        base: the threshold on the unedited model's support, and its worth on the held-out half of well-known
+            facts and as many never-taught look-alikes.
+        precision: right / answered, over that half, and over learned facts (in a held-out wording where one
+            was given) and as many look-alikes of theirs.
+        coverage: answered / asked, over the same.
+        right_kept: right answered / right, over the same.
+        memory_precision: right / answered, of what stored facts supported.
+        other_relation: share of questions for another relation of a learned fact's subject that are answered
+            with the stored fact all the same.
+    """
+
+    base: AbstentionThreshold
+    precision: Metric
+    coverage: Metric
+    right_kept: Metric
+    memory_precision: Metric
+    other_relation: Metric
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: part.to_json() for name, part in named.items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> AbstentionWorth:
+        """Read back what `to_json` returned.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        try:
+            metrics = {each.name: Metric.from_json(data[each.name]) for each in fields(cls)[1:]}
+            return cls(AbstentionThreshold.from_json(data["base"]), **metrics)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"cached worth of abstention is damaged: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """Whether an answer is given, and why.
+
+    Attributes:
+        support: "memory" (a stored fact states the answer and is what the prompt asks for), "base" (the model
+            without edits supports it), or None: the answer is withheld.
+        score: support of the answer by the model without edits, in nats; None for an empty answer.
+        withheld: what the model said; None where the answer is given.
+        worth: the threshold of the score, and what it is worth.
+    """
+
+    support: Literal["memory", "base"] | None
+    score: float | None
+    withheld: str | None
+    worth: AbstentionWorth
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        own = {"support": self.support, "score": self.score, "withheld": self.withheld}
+        return {**own, "worth": self.worth.to_json()}
+
+
+@dataclass(frozen=True)
 class Answer:
     """What the model says to a prompt, and on what that rests.
 
     Attributes:
         prompt: what was asked.
-        text: greedy answer up to its natural stop.
+        text: greedy answer up to its natural stop; "I don't know" where it is withheld.
         confidence: probability of its first token.
         subject: the subject whose rows said most; None when no gate opened.
         mass: largest share of a token's routing that it had, 0 to 1.
@@ -147,6 +217,7 @@ class Answer:
             one subject those whose target the answer states come first, then those worded most alike.
         without: the edit that was switched off, if any.
         unedited: what the model answers without any edit; None where it was not asked.
+        abstention: whether the answer is given and why; None where that was not asked.
     """
 
     prompt: str
@@ -157,7 +228,9 @@ class Answer:
     facts: tuple[RestsOn, ...]
     without: str | None
     unedited: str | None = None
+    abstention: Abstention | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `memedit ask --json` prints."""
-        return asdict(self)
+        plain = asdict(replace(self, abstention=None))
+        return {**plain, "abstention": None if self.abstention is None else self.abstention.to_json()}

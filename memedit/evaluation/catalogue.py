@@ -33,6 +33,7 @@ FAMILY_MODULES: tuple[str, ...] = (
     "slick",
     "calibration_error",
     "memory_health",
+    "abstention",
 )
 """Modules of memedit.evaluation that declare metrics, in the order in which the catalogue lists them."""
 

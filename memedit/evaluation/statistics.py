@@ -10,7 +10,7 @@ reproducible.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,19 @@ class Metric:
         numbers = {"value": self.value, "n": self.n, "low": self.low, "high": self.high}
         finite = {key: number if math.isfinite(number) else None for key, number in numbers.items()}
         return {"name": self.name, **finite, "protocol": self.protocol}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Metric:
+        """Read back what `to_json` returned; None becomes NaN.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: a value is of another kind, or ValueError.
+        """
+        value, low, high = (
+            math.nan if data[name] is None else float(data[name]) for name in ("value", "low", "high")
+        )
+        return cls(str(data["name"]), value, int(data["n"]), low, high, str(data["protocol"]))
 
 
 def wilson_interval(successes: float, n: int, *, z: float = Z_95) -> tuple[float, float]:
