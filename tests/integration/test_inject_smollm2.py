@@ -56,7 +56,7 @@ def test_keeps_what_the_model_knew(injected):
 
 
 def test_stays_within_memory_and_patch_size(injected):
-    # 1,500 for a user; what only the tests need (scipy, Triton) is loaded too where it is installed, which takes
+    # 1,500 for a user; what only the tests need (scipy, Triton) is loaded where it is installed, and takes
     # another 110 to 150.
     assert injected.report["peak_memory_mb"] <= 1700
     assert injected.report["patch_bytes"] <= 15_000_000
