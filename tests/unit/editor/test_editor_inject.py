@@ -159,7 +159,7 @@ def test_facts_come_from_files_and_records_alike(work, editor, facts, tmp_path):
 
     path = tmp_path / "facts.jsonl"
     path.write_text(json.dumps(facts[0].to_json()), encoding="utf-8")
-    options = {"gate": False, "text": work.text, "dry_run": True, "settings": None}
+    options = {"gate": "off", "text": work.text, "dry_run": True, "settings": None}
     from_file = editor.inject(path, **options)
     from_record = editor.inject(
         [{key: value for key, value in facts[0].to_json().items() if key != "id"}], **options
