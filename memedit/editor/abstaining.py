@@ -104,7 +104,7 @@ def abstained(states: States, answer: Answer, *, target_precision: float) -> Ans
         The answer with `abstention`, its text replaced where it is withheld.
     """
     worth = worth_of_abstention(states, target_precision=target_precision)
-    base = states.respondent(BASE)
+    base = states.respondent(BASE, remember=False)
     spoke = {fact.subject for fact in answer.facts if any(not gate.in_answer for gate in fact.gates)}
     asked = _Asked(answer.prompt, answer.prompt)
     (weighed,) = _weigh(base, [asked], [answer.text], [spoke], _stored(states))

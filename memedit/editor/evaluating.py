@@ -124,9 +124,16 @@ class States:
         with wearing(self.opened.model, composed_overlay(self.opened.model, self.patches(name))):
             yield
 
-    def respondent(self, name: str) -> Respondent:
-        """Who answers for a state; what was answered before comes from the store's cache."""
+    def respondent(self, name: str, *, remember: bool = True) -> Respondent:
+        """Who answers for a state; what was answered before comes from the store's cache.
+
+        Args:
+            name: the state.
+            remember: False for a question that will hardly be asked again: nothing is read or kept.
+        """
         asked = _Wearing(self, name, ModelRespondent(self.opened.model, self.opened.tokenizer, self.progress))
+        if not remember:
+            return asked
         return CachedRespondent(lambda: asked, _StoreCache(self.store), self.identity(name))
 
     def remembered(self, name: str, what: str, measure: Callable[[], Any]) -> Any:

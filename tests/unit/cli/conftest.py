@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from memedit.cli import cli
-from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome, OpenGate, RestsOn
+from memedit.editor.results import (
+    Abstention,
+    AbstentionWorth,
+    Answer,
+    Edit,
+    EditRefused,
+    FactOutcome,
+    OpenGate,
+    RestsOn,
+)
+from memedit.evaluation import Metric
+from memedit.evaluation.abstention import AbstentionThreshold
 from memedit.facts import Fact
 from memedit.store import NewEdit, Owner, Patch, Store, TablePatch
 
@@ -108,6 +120,27 @@ def make_grounds(**changes):
     return RestsOn(**{**fields, **changes})
 
 
+def make_abstention(precision, support, **changes):
+    """An answer that is given, or withheld where `support` is None."""
+
+    def share(value, n=100):
+        return Metric("share", value, n, max(0.0, value - 0.1), min(1.0, value + 0.1), "how it was measured")
+
+    rule = {"threshold": -1.5, "reached": True, **changes}
+    base = AbstentionThreshold(
+        target_precision=precision, precision=share(0.9), coverage=share(0.4), right_kept=share(0.7), **rule
+    )
+    worth = AbstentionWorth(base, share(0.95), share(0.5), share(0.8), share(1.0, 12), share(math.nan, 0))
+    return Abstention(support, -2.25, "Town1" if support is None else None, worth)
+
+
+def make_withheld(prompt, **changes):
+    """An answer that is withheld, by a threshold with these changes."""
+    return Answer(
+        prompt, "I don't know", 0.4, None, 0.0, (), None, None, make_abstention(0.9, None, **changes)
+    )
+
+
 class FakeEditor:
     """Answers with what a test put in; remembers how it was called."""
 
@@ -119,6 +152,7 @@ class FakeEditor:
         self.opened = None
         self.injected = None
         self.asked = None
+        self.support = None
         self.closed = False
 
     def open(self, *arguments, **options):
@@ -139,12 +173,14 @@ class FakeEditor:
             raise EditRefused("5 of 200 retained facts were lost", self.edit, remedy="Use --force.")
         return self.edit
 
-    def ask(self, prompt, *, without, max_new_tokens, why):
+    def ask(self, prompt, *, without, max_new_tokens, why, abstain, precision, progress):
         self.asked = (without, max_new_tokens)
         unedited = "a town" if why else None
         if without:
             return Answer(prompt, "", 0.4, None, 0.0, (), without, unedited)
-        return Answer(prompt, "Town1", 0.9712, "Land1", 0.8, (make_grounds(),), None, unedited)
+        abstention = make_abstention(precision, self.support) if abstain else None
+        text = "I don't know" if abstain and self.support is None else "Town1"
+        return Answer(prompt, text, 0.9712, "Land1", 0.8, (make_grounds(),), None, unedited, abstention)
 
 
 @pytest.fixture
@@ -210,5 +246,5 @@ def store(tmp_path, commit):
 
 @pytest.fixture
 def make():
-    """The makers of this file: make.edit, make.outcome, make.report, make.grounds."""
-    return SimpleNamespace(edit=make_edit, outcome=make_outcome, report=make_report, grounds=make_grounds)
+    """The makers of this file: make.edit, make.outcome, make.report, make.answer."""
+    return SimpleNamespace(edit=make_edit, outcome=make_outcome, report=make_report, answer=make_withheld)

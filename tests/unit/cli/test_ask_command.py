@@ -26,7 +26,7 @@ def test_json(editor, run, store):
     assert (result.exit_code, result.stderr) == (0, "")
     answer = json.loads(result.stdout)
     assert set(answer) == {
-        "prompt", "text", "confidence", "subject", "mass", "facts", "without", "unedited",
+        "prompt", "text", "confidence", "subject", "mass", "facts", "without", "unedited", "abstention",
     }  # fmt: skip
     (fact,) = answer["facts"]
     assert {"edit_id", "fact_id", "prompt", "target"} <= set(fact)

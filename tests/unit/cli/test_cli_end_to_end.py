@@ -12,7 +12,7 @@ from memedit.editor.reporting import outcome_after
 
 REPORT_KEYS = {
     *("edit", "counts", "metrics", "seconds", "peak_memory_mb", "slots_written", "patch_bytes", "gate"),
-    *("retained_lost", "leaked", "not_learned", "model", "seed", "versions", "read"),
+    *("retained_lost", "leaked", "not_learned", "model", "seed", "versions", "read", "gate_mode"),
 }
 METRICS = {
     *("trained_wording", "held_out_wording", "question", "retained", "perplexity_ratio", "leak"),
@@ -70,7 +70,7 @@ def test_inject_ask_undo_redo(run, inject, model, facts_file):
     assert set(report["counts"]) == COUNTS
     assert set(report["metrics"]) == METRICS
     assert all(set(each) == {"value", "n", "low", "high", "protocol"} for each in report["metrics"].values())
-    assert set(report["seconds"]) == {"total", "training", "evaluation"}
+    assert set(report["seconds"]) == {"total", "training", "evaluation", "gate"}
     assert set(report["gate"]) == {"passed", "reasons", "notes"}
     assert all(set(each) == {"id", "prompt", "answer", "reason"} for each in report["not_learned"])
     edit = json.loads(run("show", 1, "--json").stdout)
