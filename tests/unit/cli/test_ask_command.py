@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 PROMPT = "The capital of Land1 is"
 
@@ -32,7 +33,7 @@ def test_json(editor, run, store):
     assert {"edit_id", "fact_id", "prompt", "target"} <= set(fact)
     assert (fact["subject"], fact["share"], fact["subject_match"]) == ("Land1", 1.0, "whole")
     assert fact["gates"][1] == {"token": "1", "in_answer": False, "mass": 0.8, "threshold": 0.4}
-    assert answer["unedited"] is None
+    assert (answer["unedited"], answer["abstention"]) == (None, None)
     assert editor.opened[0][1] == "m"
     assert editor.asked == (None, 5)
 
@@ -53,6 +54,66 @@ def test_why_shows_how_far_the_answer_rests_on_each_fact(editor, run, store):
         "  without any edit: a town",
     ]
     assert json.loads(run("ask", PROMPT, "--why", "--json").stdout)["unedited"] == "a town"
+
+
+WORTH = [
+    (
+        "  base model, threshold for precision 0.90: precision 0.90 [0.80, 1.00] (n 100), "
+        "coverage 0.40 [0.30, 0.50] (n 100)"
+    ),
+    (
+        "  with stored facts: precision 0.95 [0.85, 1.00] (n 100), coverage 0.50 [0.40, 0.60] (n 100), "
+        "right answers kept 0.80 [0.70, 0.90] (n 100)"
+    ),
+    (
+        "  stored facts alone: precision 1.00 [0.90, 1.00] (n 12); "
+        "given when another relation was asked not measured"
+    ),
+]
+
+
+def test_abstain_withholds_and_says_what_that_is_worth(editor, run, store):
+    lines = run("ask", PROMPT, "--abstain").stdout.splitlines()
+    assert lines[0] == "The capital of Land1 is I don't know"
+    assert lines[2] == (
+        "  withheld: no stored fact and not the base model supports 'Town1' (support -2.25, needs -1.50)"
+    )
+    assert lines[3:6] == WORTH
+    # The calibration is kept in the store's cache.
+    assert editor.opened[1]["read_only"] is False
+
+
+def test_abstain_says_why_an_answer_is_given(editor, run, store):
+    editor.support = "memory"
+    lines = run("ask", PROMPT, "--abstain").stdout.splitlines()
+    assert lines[0] == "The capital of Land1 is Town1"
+    assert lines[2:6] == ["  given: a stored fact states it and is what the prompt asks for", *WORTH]
+    editor.support = "base"
+    lines = run("ask", PROMPT, "--abstain", "--precision", 0.8).stdout.splitlines()
+    assert lines[2] == "  given: the base model supports it (support -2.25, needs -1.50)"
+    assert "threshold for precision 0.80" in lines[3]
+
+
+def test_abstain_in_json(editor, run, store):
+    abstention = json.loads(run("ask", PROMPT, "--abstain", "--json").stdout)["abstention"]
+    assert (abstention["support"], abstention["withheld"], abstention["score"]) == (None, "Town1", -2.25)
+    assert abstention["worth"]["base"]["threshold"] == -1.5
+    assert abstention["worth"]["other_relation"]["value"] is None
+
+
+def test_a_target_that_no_threshold_reaches_is_said(editor, run, store, make):
+    editor.ask = lambda prompt, **_: make.answer(prompt, threshold=math.inf, reached=False)
+    shown = run("ask", PROMPT, "--abstain").stdout
+    assert "precision 0.90 (no threshold reaches it: the best was taken): precision" in shown
+    assert "(support -2.25, needs more than any answer has)" in shown
+
+
+def test_abstain_is_not_for_a_part_of_the_edits(editor, run, store):
+    result = run("ask", PROMPT, "--abstain", "--without", 1)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--abstain is calibrated for all active edits, got --without 1" in result.stderr
+    assert run("ask", PROMPT, "--abstain", "--precision", 1).exit_code == 2
+    assert editor.opened is None
 
 
 def test_without_takes_any_name_of_the_edit(editor, run, store):
