@@ -84,7 +84,12 @@ class GroupResult:
         """Return the loss and its test in one sentence without an end."""
         lost, right = len(self.retention.lost), self.retention.right_before
         share = f" ({self.retention.forgetting:.1%})" if right else ""
-        relation = "within" if self.passed else "more than"
+        if not self.passed:
+            relation = "more than"
+        elif lost <= self.max_loss * right:
+            relation = "within"
+        else:
+            relation = "not significantly more than"
         return (
             f"{self.name}: {lost} of {right} lost{share}, {relation} the allowed {self.max_loss:.1%} "
             f"(p = {self.p_value:.2g}, limit {self.significance:.2g})"

@@ -113,7 +113,7 @@ def _said(when: str, answer: GivenAnswer | None) -> Text:
 def _figures(result: SuiteResult) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("group", no_wrap=True)
-    for heading in ("right before", "lost", "gained", "retained", "", "allowed loss", "p"):
+    for heading in ("right before", "lost", "gained", "retained", "", "allowed", "p"):
         table.add_column(heading, no_wrap=True, justify="right")
     table.add_column("", no_wrap=True)
     judged = result.groups if len(result.groups) == 1 else (*result.groups, result.overall)
@@ -133,7 +133,7 @@ def _row(group: GroupResult) -> list[Text]:
         f"{metric.value:.1%}" if known else "-",
         f"[{metric.low:.1%}, {metric.high:.1%}]" if known else "",
         f"{group.max_loss:.1%}",
-        f"{group.p_value:.2g}",
+        f"{group.p_value:.2g}" if group.p_value >= 0.001 else "<0.001",
     ]
-    verdict = Text("ok", style="green") if group.passed else Text("lost too much", style="bold red")
+    verdict = Text("ok", style="green") if group.passed else Text("too much", style="bold red")
     return [*map(Text, cells), verdict]

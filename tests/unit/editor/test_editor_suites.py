@@ -148,11 +148,17 @@ def test_a_suite_file_is_taken_as_it_is(editor, tmp_path):
     assert (len(result.items), result.overall.max_loss, result.suite.path) == (5, 0.2, path)
 
 
-def test_only_what_is_new_is_added(editor, world, tmp_path):
+def test_only_what_is_new_is_added(work, editor, world, careful, tmp_path):
     suite = editor.build_suite(settings=SuiteSettings(max_items=5)).suite
-    rest = editor.build_suite(present=suite).suite
-    assert len(suite.items) + len(rest.items) == len(world.LANDS)
-    assert not {item.id for item in suite.items} & {item.id for item in rest.items}
+    facts = write_facts(tmp_path / "more.jsonl", world.known_facts())
+    rest = editor.build_suite([facts], present=suite).suite
+    assert groups(rest) == {"more": len(world.LANDS) - 5}
+    assert not {item.prompt for item in suite.items} & {item.prompt for item in rest.items}
+    # The bundled facts that it did not take are not asked again.
+    with pytest.raises(SuiteError, match="none of 0 items"):
+        editor.build_suite(present=suite)
+    edit = work.inject(editor, world.new_facts()[0], settings=careful)
+    assert groups(editor.build_suite(present=suite).suite) == {INJECTED: edit.report["counts"]["learned"]}
 
 
 def test_a_suite_for_another_model_is_refused(editor):

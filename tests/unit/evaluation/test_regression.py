@@ -71,6 +71,19 @@ def test_the_verdict_is_the_gates(run, lost, passed):
 
 
 @pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (0, "0 of 100 lost (0.0%), within the allowed 2.0%"),
+        (2, "2 of 100 lost (2.0%), within the allowed 2.0%"),
+        (3, "3 of 100 lost (3.0%), not significantly more than the allowed 2.0%"),
+        (6, "6 of 100 lost (6.0%), more than the allowed 2.0%"),
+    ],
+)
+def test_the_verdict_in_words(run, lost, said):
+    assert f"all groups: {said} (p = " in run(Suite(items(100)), *names(lost)).overall.describe()
+
+
+@pytest.mark.parametrize(
     ("limits", "options", "passed"),
     [
         ({}, {}, True),

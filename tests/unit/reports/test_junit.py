@@ -80,7 +80,7 @@ def test_one_case_a_fact():
     assert len(cases["p k0 [k0]"]) == 0
     (tolerated,), (unknown,) = cases["p k3 [k3]"], cases["p n [n]"]
     assert (tolerated.tag, tolerated.get("type")) == ("skipped", "tolerated")
-    assert "within the allowed 2.0%" in tolerated.get("message")
+    assert "not significantly more than the allowed 2.0%" in tolerated.get("message")
     assert (unknown.get("type"), unknown.get("message")) == (
         "not_known",
         "wrong at the baseline and wrong now",
