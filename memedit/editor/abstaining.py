@@ -190,7 +190,7 @@ def _learned_weighed(states: States) -> tuple[list[_Weighed], list[_Weighed]]:
     near = look_alikes(learned, num=len(learned), seed=0)
     taught = [_Asked(fact.id, _held_out_wording(fact), fact.answers) for fact in learned]
     taught += [_Asked(f"like {item.subject}", item.prompt) for item in near]
-    others = [_Asked(f"other {fact.id}", _other_relation(fact)) for fact in learned]
+    others = [_Asked(f"other {fact.id}", other_relation_prompt(fact)) for fact in learned]
     asked = [*taught, *others]
     prompts = [item.prompt for item in asked]
     answers = states.respondent(CURRENT).answer(
@@ -260,8 +260,15 @@ def _held_out_wording(fact: Fact) -> str:
     return held_out[0] if held_out else fact.prompt
 
 
-def _other_relation(fact: Fact) -> str:
-    """A prompt that asks for something else about the subject of a fact."""
+def other_relation_prompt(fact: Fact) -> str:
+    """Return a prompt that asks for something else about the subject of a fact.
+
+    Args:
+        fact: a fact.
+
+    Returns:
+        The first statement of one of the bundled relations that are worded least like the fact.
+    """
     name = with_article(fact.prompt, fact.subject)
     prompts = [fill(relation.statements[0], name) for relation in relations().values()]
     unlike = sorted(prompts, key=lambda prompt: (wording_likeness(prompt, fact), prompt))

@@ -12,6 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memedit.evaluation.abstention import AbstentionThreshold as AbstentionThreshold
+    from memedit.evaluation.abstention import Judged as Judged
+    from memedit.evaluation.abstention import calibrate_abstention as calibrate_abstention
+    from memedit.evaluation.answer_support import support_of_answers as support_of_answers
     from memedit.evaluation.assertions import assertion_change as assertion_change
     from memedit.evaluation.assertions import never_taught as never_taught
     from memedit.evaluation.assertions import taught_against_untaught as taught_against_untaught
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from memedit.evaluation.matching import contains as contains
     from memedit.evaluation.matching import matches as matches
     from memedit.evaluation.memory_health import WrittenRows as WrittenRows
+    from memedit.evaluation.memory_support import stated_facts as stated_facts
+    from memedit.evaluation.memory_support import wording_fits as wording_fits
     from memedit.evaluation.open_questions import open_retention_questions as open_retention_questions
     from memedit.evaluation.open_questions import relative_drop as relative_drop
     from memedit.evaluation.perplexity import Perplexity as Perplexity
@@ -84,6 +90,8 @@ if TYPE_CHECKING:
     from memedit.evaluation.suites import SuiteItem as SuiteItem
 
 _MODULES = {
+    "abstention": ("AbstentionThreshold", "Judged", "calibrate_abstention"),
+    "answer_support": ("support_of_answers",),
     "assertions": ("assertion_change", "never_taught", "taught_against_untaught", "with_membership"),
     "baseline": ("Baseline", "suite_hash"),
     "calibration_error": ("calibration", "expected_calibration_error"),
@@ -99,6 +107,7 @@ _MODULES = {
     "look_alikes": ("Leak", "measure_leak"),
     "matching": ("contains", "matches"),
     "memory_health": ("WrittenRows",),
+    "memory_support": ("stated_facts", "wording_fits"),
     "open_questions": ("open_retention_questions", "relative_drop"),
     "perplexity": ("Perplexity", "general_text", "measure_perplexity", "perplexity_ratio"),
     "question_answering": ("squad_exact_match", "squad_f1"),

@@ -22,7 +22,7 @@ from memedit.facts import Fact, find_subject, look_alikes, subject_span
 __all__ = ["answer_clause", "contrastive_support", "support_of_answers"]
 
 # Chosen on examples/well_known.jsonl with its look-alikes: weights from .2 to .3 and two to four look-alikes
-# are equally good.
+# are equally good there; recipes/measure_support.py compares the score with others.
 _NUM_LOOK_ALIKES = 2
 _PRIOR_WEIGHT = 0.25
 _MAX_WORDS = 6
