@@ -20,6 +20,7 @@ import torch
 from memedit.editor.families import FAMILIES, Family, Subject
 from memedit.editor.overlays import composed_overlay, wearing
 from memedit.errors import UsageError
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.generation import Generation
 from memedit.evaluation.harness import harness_tasks
 from memedit.evaluation.harness_comparison import HarnessDifference, compare_harness
@@ -168,9 +169,11 @@ class _Wearing:
         with self.states.worn(self.name):
             return self.inner.score(pairs, description=description)
 
-    def sample(self, prompts: Sequence[str], **options: Any) -> list[tuple[Generation, ...]]:
+    def sample(
+        self, prompts: Sequence[str], drawing: Drawing, *, description: str = "Sampling answers"
+    ) -> list[tuple[Generation, ...]]:
         with self.states.worn(self.name):
-            return self.inner.sample(prompts, **options)
+            return self.inner.sample(prompts, drawing, description=description)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.inner.count_tokens(texts)

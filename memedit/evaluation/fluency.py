@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from memedit.evaluation.catalogue import MetricInfo
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.respondent import Respondent
 from memedit.evaluation.samples import Evaluation, Sample, mean_metric
 
@@ -64,16 +65,8 @@ def fluency(
     """
     if num_tokens < 1:
         raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
-    drawn = respondent.sample(
-        list(prompts.values()),
-        num_samples=1,
-        temperature=1.0,
-        seed=seed,
-        top_k=_TOP_K,
-        max_new_tokens=num_tokens,
-        natural_stop=False,
-        description="Writing texts",
-    )
+    drawing = Drawing(1, 1.0, seed, _TOP_K, num_tokens, natural_stop=False)
+    drawn = respondent.sample(list(prompts.values()), drawing, description="Writing texts")
     samples = [
         Sample(_NAME, f"{item}/text", item, prompt, (), texts[0].text, weighted_entropy(texts[0].text))
         for (item, prompt), texts in zip(prompts.items(), drawn, strict=True)

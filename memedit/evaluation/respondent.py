@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from memedit.evaluation.drawing import Drawing
 from memedit.progress import NULL_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -44,18 +45,9 @@ class Respondent(Protocol):
         ...
 
     def sample(
-        self,
-        prompts: Sequence[str],
-        *,
-        num_samples: int,
-        temperature: float,
-        seed: int = 0,
-        top_k: int | None = None,
-        max_new_tokens: int = 16,
-        natural_stop: bool = True,
-        description: str = "Sampling answers",
+        self, prompts: Sequence[str], drawing: Drawing, *, description: str = "Sampling answers"
     ) -> list[tuple[Generation, ...]]:
-        """Draw num_samples answers to each prompt, as memedit.evaluation.sampling.sample_answers does."""
+        """Draw answers to each prompt, as memedit.evaluation.sampling.sample_answers does."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -103,16 +95,7 @@ class ModelRespondent:
         )
 
     def sample(
-        self,
-        prompts: Sequence[str],
-        *,
-        num_samples: int,
-        temperature: float,
-        seed: int = 0,
-        top_k: int | None = None,
-        max_new_tokens: int = 16,
-        natural_stop: bool = True,
-        description: str = "Sampling answers",
+        self, prompts: Sequence[str], drawing: Drawing, *, description: str = "Sampling answers"
     ) -> list[tuple[Generation, ...]]:
         """See Respondent.sample."""
         from memedit.evaluation.sampling import sample_answers
@@ -121,12 +104,7 @@ class ModelRespondent:
             self.model,
             self.tokenizer,
             prompts,
-            num_samples=num_samples,
-            temperature=temperature,
-            seed=seed,
-            top_k=top_k,
-            max_new_tokens=max_new_tokens,
-            natural_stop=natural_stop,
+            drawing,
             progress=self.progress,
             description=description,
         )
@@ -186,36 +164,18 @@ class CachedRespondent:
         return self._remembered(asked, len(pairs), ask, lambda item: Scored(**item), asdict)
 
     def sample(
-        self,
-        prompts: Sequence[str],
-        *,
-        num_samples: int,
-        temperature: float,
-        seed: int = 0,
-        top_k: int | None = None,
-        max_new_tokens: int = 16,
-        natural_stop: bool = True,
-        description: str = "Sampling answers",
+        self, prompts: Sequence[str], drawing: Drawing, *, description: str = "Sampling answers"
     ) -> list[tuple[Generation, ...]]:
         """See Respondent.sample."""
 
         def ask() -> list[Generation]:
-            drawn = self.respondent().sample(
-                prompts,
-                num_samples=num_samples,
-                temperature=temperature,
-                seed=seed,
-                top_k=top_k,
-                max_new_tokens=max_new_tokens,
-                natural_stop=natural_stop,
-                description=description,
-            )
+            drawn = self.respondent().sample(prompts, drawing, description=description)
             return [answer for answers in drawn for answer in answers]
 
-        how = [num_samples, temperature, seed, top_k, max_new_tokens, natural_stop]
-        number = len(prompts) * num_samples
-        flat = self._remembered(["sample", list(prompts), *how], number, ask, _generation, asdict)
-        return [tuple(flat[place : place + num_samples]) for place in range(0, number, num_samples)]
+        each, number = drawing.num_samples, len(prompts) * drawing.num_samples
+        asked = ["sample", list(prompts), *astuple(drawing)]
+        flat = self._remembered(asked, number, ask, _generation, asdict)
+        return [tuple(flat[place : place + each]) for place in range(0, number, each)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """See Respondent.count_tokens."""

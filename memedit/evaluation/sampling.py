@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from memedit.evaluation.decoding import Decoder, Stopped
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.generation import Generation, evaluating
 from memedit.evaluation.shared_prefix import SharedPrefix
 from memedit.progress import NULL_PROGRESS, Progress
@@ -32,29 +33,6 @@ __all__ = ["sample_answers"]
 
 # A row of the cumulative distribution takes 400 KB at 49,152 words.
 _SLICE_ROWS = 32
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """How answers are drawn."""
-
-    num_samples: int
-    temperature: float
-    seed: int
-    top_k: int | None
-    max_new_tokens: int
-    natural_stop: bool
-
-    def __post_init__(self) -> None:
-        counts = {"num_samples": self.num_samples, "max_new_tokens": self.max_new_tokens, "top_k": self.top_k}
-        for name, number in counts.items():
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(
-                f"temperature must be above 0, got {self.temperature}; greedy answers come from "
-                "generate_answers"
-            )
 
 
 @dataclass
@@ -72,13 +50,8 @@ def sample_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
+    drawing: Drawing,
     *,
-    num_samples: int,
-    temperature: float,
-    seed: int = 0,
-    top_k: int | None = None,
-    max_new_tokens: int = 16,
-    natural_stop: bool = True,
     batch_tokens: int = 8192,
     progress: Progress = NULL_PROGRESS,
     description: str = "Sampling answers",
@@ -89,13 +62,7 @@ def sample_answers(
         model: Any transformers causal LM, on any device.
         tokenizer: Its tokenizer.
         prompts: The prompts, without a trailing space.
-        num_samples: Answers per prompt, at least 1.
-        temperature: The logits are divided by it, above 0.
-        seed: The same seed and prompt give the same answers, up to rounding.
-        top_k: Draw among that many most probable tokens only; None = among all.
-        max_new_tokens: Most tokens per answer, at least 1.
-        natural_stop: True = an end token or a newline ends an answer, as in generate_answers. False = every
-            text is max_new_tokens long: end tokens are never drawn, and newlines are text.
+        drawing: How many answers, and how they are drawn.
         batch_tokens: Most tokens, those of all answers included, that a batch may hold; the answers to one
             prompt always share a batch.
         progress: Told of every finished prompt.
@@ -104,9 +71,8 @@ def sample_answers(
         For each prompt, in order, its answers in the order drawn. `confidence` is the probability of the
         first token at temperature 1, among all tokens.
     Raises:
-        ValueError: a number is out of range, or a prompt holds no token.
+        ValueError: batch_tokens is below 1, or a prompt holds no token.
     """
-    drawing = _Drawing(num_samples, temperature, seed, top_k, max_new_tokens, natural_stop)
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
     decoder = Decoder(model, tokenizer)
@@ -114,7 +80,7 @@ def sample_answers(
     done: dict[tuple[int, ...], tuple[Generation, ...]] = {}
 
     def tokens_of(own: int) -> int:
-        return num_samples * (own + max_new_tokens)
+        return drawing.num_samples * (own + drawing.max_new_tokens)
 
     with evaluating(model), progress.task(description, len(rows)) as task:
         for batch, shared in decoder.batches(rows, tokens_of, batch_tokens):
@@ -129,7 +95,7 @@ def sample_answers(
     return [done[row] for row in rows]
 
 
-def _texts(index: int, row: tuple[int, ...], drawing: _Drawing) -> list[_Text]:
+def _texts(index: int, row: tuple[int, ...], drawing: Drawing) -> list[_Text]:
     """The empty answers to a prompt, each with the random numbers that will choose its tokens."""
     key = hashlib.sha256(f"{drawing.seed}/{row}".encode("ascii")).digest()
     generator = np.random.default_rng(int.from_bytes(key[:16], "big"))
@@ -142,7 +108,7 @@ def _draw_batch(
     rows: Sequence[tuple[int, ...]],
     shared: SharedPrefix,
     texts: Sequence[_Text],
-    drawing: _Drawing,
+    drawing: Drawing,
 ) -> None:
     """Write the texts of a batch of prompts; texts that are equal so far share one row."""
     live, logits = decoder.begin(rows, shared)
@@ -187,7 +153,7 @@ def _draw(
     sharing: Sequence[Sequence[_Text]],
     step: int,
     ends: frozenset[int],
-    drawing: _Drawing,
+    drawing: Drawing,
 ) -> list[list[int]]:
     """Draw a token for every text by inversion of the cumulative distribution, a slice of rows at a time."""
     drawn: list[list[int]] = []
@@ -221,7 +187,7 @@ def _note_confidence(
             text.confidence = float(likely[token])
 
 
-def _generation(decoder: Decoder, text: _Text, drawing: _Drawing) -> Generation:
+def _generation(decoder: Decoder, text: _Text, drawing: Drawing) -> Generation:
     shown = (
         decoder.answer_text(text.tokens, text.stopped)
         if drawing.natural_stop

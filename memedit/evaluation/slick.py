@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from memedit.evaluation.asking import GENERATION, budgets
 from memedit.evaluation.catalogue import MetricInfo
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.matching import matches, normalise
 from memedit.evaluation.respondent import Respondent
 from memedit.evaluation.retention import well_known_facts
@@ -214,15 +215,8 @@ def _sampled(
     """P_sampled of each fact, by its id."""
     drawn: dict[str, tuple[Generation, ...]] = {}
     for budget, asked in _by_budget(respondent, facts, prompts).items():
-        told = respondent.sample(
-            asked,
-            num_samples=plan.num_samples,
-            temperature=plan.temperature,
-            seed=plan.seed,
-            top_k=_TOP_K,
-            max_new_tokens=budget,
-            description="Sampling what may have been known",
-        )
+        drawing = Drawing(plan.num_samples, plan.temperature, plan.seed, _TOP_K, budget)
+        told = respondent.sample(asked, drawing, description="Sampling what may have been known")
         drawn.update(zip(asked, told, strict=True))
     return {
         fact.id: _share_right(

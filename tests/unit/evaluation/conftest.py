@@ -130,14 +130,14 @@ class TableRespondent:
         self.score_calls.append(list(pairs))
         return [Scored(*self._found(self.scores, pair, self.default_score)) for pair in pairs]
 
-    def sample(self, prompts, *, num_samples, temperature, **options):
-        self.sample_calls.append((list(prompts), num_samples, temperature, options))
+    def sample(self, prompts, drawing, *, description=""):
+        self.sample_calls.append((list(prompts), drawing))
         pools = [
             self.samples.get(prompt) or [self._found(self.answers, prompt, self.default_answer)]
             for prompt in prompts
         ]
         return [
-            tuple(self._generation(pool[number % len(pool)]) for number in range(num_samples))
+            tuple(self._generation(pool[number % len(pool)]) for number in range(drawing.num_samples))
             for pool in pools
         ]
 

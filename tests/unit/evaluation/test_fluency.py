@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from scipy.stats import entropy
 
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.fluency import fluency, n_gram_entropy, weighted_entropy, words_of
 
 
@@ -58,10 +59,9 @@ def test_a_broken_model_has_a_low_fluency(table_respondent):
     assert (metric.name, metric.n) == ("fluency", 2)
     assert metric.value == pytest.approx(weighted_entropy(good) / 2)
     assert [sample.item for sample in found.samples] == ["f1/text", "f2/text"]
-    (prompts, num_samples, temperature, options) = asked.sample_calls[0]
-    assert (prompts, num_samples, temperature) == (["p", "q"], 1, 1.0)
-    assert (options["top_k"], options["max_new_tokens"], options["seed"]) == (5, 100, 3)
-    assert options["natural_stop"] is False
+    (call,) = asked.sample_calls
+    drawing = Drawing(1, 1.0, seed=3, top_k=5, max_new_tokens=100, natural_stop=False)
+    assert call == (["p", "q"], drawing)
 
 
 def test_nothing_to_write(table_respondent):

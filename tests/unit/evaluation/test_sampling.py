@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.generation import Generation, generate_answers
 from memedit.evaluation.respondent import CachedRespondent, ModelRespondent
 from memedit.evaluation.sampling import sample_answers
@@ -21,8 +22,9 @@ def model(tiny_llama):
 
 
 def draw(model, tokenizer, prompts=PROMPTS, **options):
-    settings = {"num_samples": 5, "temperature": 1.0, "max_new_tokens": 6, **options}
-    return sample_answers(model, tokenizer, prompts, **settings)
+    batch = {"batch_tokens": options.pop("batch_tokens")} if "batch_tokens" in options else {}
+    drawing = Drawing(**{"num_samples": 5, "temperature": 1.0, "max_new_tokens": 6, **options})
+    return sample_answers(model, tokenizer, prompts, drawing, **batch)
 
 
 def test_the_distribution_is_the_models(model, tiny_tokenizer):
@@ -103,7 +105,7 @@ def test_top_k_draws_among_the_most_probable(model, tiny_tokenizer):
 def test_equal_texts_share_a_row(table_model):
     model, tokenizer = table_model({"a": "xyz", "bb": "q", "d": ""})
     # The table's logit of 10 at T = 0.01 leaves no other choice: one row a prompt, whatever the samples.
-    got = sample_answers(model, tokenizer, ["a", "bb", "d", "a"], num_samples=50, temperature=0.01)
+    got = sample_answers(model, tokenizer, ["a", "bb", "d", "a"], Drawing(50, 0.01))
     assert model.rows_run == [3, 2, 1, 1]
     assert [[answer.text for answer in answers[:2]] for answers in got] == [
         ["xyz"] * 2,
@@ -146,7 +148,7 @@ def test_branches_go_on_from_their_own_past(char_tokenizer):
                 logits[row, 0, [tokenizer.ids[char] for char in options]] = 0.0
             return SimpleNamespace(logits=logits, past_key_values=cache)
 
-    (answers,) = sample_answers(Echo(), tokenizer, ["p"], num_samples=60, temperature=1.0, max_new_tokens=4)
+    (answers,) = sample_answers(Echo(), tokenizer, ["p"], Drawing(60, 1.0, max_new_tokens=4))
     assert {answer.text for answer in answers} == {"xxxx", "yyyy", "zzzz"}
     assert all(count > 5 for count in Counter(answer.text for answer in answers).values())
     assert all(answer.confidence == pytest.approx(1 / 3) for answer in answers)
@@ -154,11 +156,9 @@ def test_branches_go_on_from_their_own_past(char_tokenizer):
 
 def test_a_free_text_has_its_full_length(table_model):
     model, tokenizer = table_model({"a": "x", "b": "\nxxxxxxx"})
-    (stopped,) = sample_answers(model, tokenizer, ["a"], num_samples=1, temperature=0.01, max_new_tokens=5)
+    (stopped,) = sample_answers(model, tokenizer, ["a"], Drawing(1, 0.01, max_new_tokens=5))
     assert (stopped[0].text, stopped[0].stopped, len(stopped[0].token_ids)) == ("x", "eos", 2)
-    (free,) = sample_answers(
-        model, tokenizer, ["b"], num_samples=1, temperature=0.01, max_new_tokens=5, natural_stop=False
-    )
+    (free,) = sample_answers(model, tokenizer, ["b"], Drawing(1, 0.01, max_new_tokens=5, natural_stop=False))
     assert (free[0].text, free[0].stopped, len(free[0].token_ids)) == ("xxxx", "length", 5)
 
 
@@ -220,10 +220,13 @@ class Drawer:
 
     asked = 0
 
-    def sample(self, prompts, *, num_samples, **options):
+    def sample(self, prompts, drawing, *, description=""):
         self.asked += 1
         return [
-            tuple(Generation(f"{prompt}{number}", (number,), 0.5, "eos") for number in range(num_samples))
+            tuple(
+                Generation(f"{prompt}{number}", (number,), 0.5, "eos")
+                for number in range(drawing.num_samples)
+            )
             for prompt in prompts
         ]
 
@@ -239,25 +242,20 @@ class Notebook(dict):
 def test_samples_are_remembered():
     who, cache = Drawer(), Notebook()
     asked = CachedRespondent(lambda: who, cache, "state")
-    first = asked.sample(["p", "q"], num_samples=3, temperature=0.5)
+    first = asked.sample(["p", "q"], Drawing(3, 0.5))
     assert [[answer.text for answer in answers] for answers in first] == [
         ["p0", "p1", "p2"],
         ["q0", "q1", "q2"],
     ]
-    assert (
-        CachedRespondent(lambda: who, cache, "state").sample(["p", "q"], num_samples=3, temperature=0.5)
-        == first
-    )
+    assert CachedRespondent(lambda: who, cache, "state").sample(["p", "q"], Drawing(3, 0.5)) == first
     assert who.asked == 1
     for options in ({"seed": 1}, {"top_k": 4}, {"natural_stop": False}, {"max_new_tokens": 2}):
-        asked.sample(["p", "q"], num_samples=3, temperature=0.5, **options)
-    asked.sample(["p", "q"], num_samples=3, temperature=0.6)
+        asked.sample(["p", "q"], Drawing(3, 0.5, **options))
+    asked.sample(["p", "q"], Drawing(3, 0.6))
     assert who.asked == 6
-    assert asked.sample([], num_samples=3, temperature=0.5) == []
+    assert asked.sample([], Drawing(3, 0.5)) == []
 
 
 def test_a_model_samples_through_the_interface(model, tiny_tokenizer):
-    found = ModelRespondent(model, tiny_tokenizer).sample(
-        PROMPTS, num_samples=5, temperature=1.0, max_new_tokens=6
-    )
+    found = ModelRespondent(model, tiny_tokenizer).sample(PROMPTS, Drawing(5, 1.0, max_new_tokens=6))
     assert found == draw(model, tiny_tokenizer)

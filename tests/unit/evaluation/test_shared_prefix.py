@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.generation import generate_answers
 from memedit.evaluation.sampling import sample_answers
 from memedit.evaluation.shared_prefix import groups_that_begin_alike, share_prefix
@@ -49,11 +50,11 @@ def test_greedy_answers_are_those_of_whole_prompts(model, tiny_tokenizer, widths
 
 
 def test_drawn_answers_are_those_of_whole_prompts(model, tiny_tokenizer, widths):
-    options = {"num_samples": 4, "temperature": 1.0, "max_new_tokens": 8}
-    together = sample_answers(model, tiny_tokenizer, SHARING, **options)
+    drawing = Drawing(4, 1.0, max_new_tokens=8)
+    together = sample_answers(model, tiny_tokenizer, SHARING, drawing)
     assert widths[0][0] == 1
     for prompt, many in zip(SHARING, together, strict=True):
-        (alone,) = sample_answers(model, tiny_tokenizer, [prompt], **options)
+        (alone,) = sample_answers(model, tiny_tokenizer, [prompt], drawing)
         assert [one.token_ids for one in many] == [one.token_ids for one in alone]
 
 

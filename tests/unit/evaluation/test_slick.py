@@ -37,10 +37,10 @@ class Recorder:
             seen[name] += 1
         return self.make(table).answer(prompts)
 
-    def sample(self, prompts, *, num_samples, temperature, **options):
+    def sample(self, prompts, drawing, *, description=""):
         self.sampled += prompts
         table = {prompt: self.drawn[prompt.split()[-2]] for prompt in prompts}
-        return self.make(samples=table).sample(prompts, num_samples=num_samples, temperature=temperature)
+        return self.make(samples=table).sample(prompts, drawing)
 
     def count_tokens(self, texts):
         return [len(text.split()) for text in texts]
