@@ -7,89 +7,33 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from memedit.editing.plan import EditingSettings
 from memedit.editor.abstaining import abstained, check_abstention
 from memedit.editor.asking import answer_prompt
+from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed
 from memedit.editor.evaluating import BASE, CURRENT, Evaluated, States, evaluate, evaluate_harness
 from memedit.editor.families import DEFAULT_FAMILIES
 from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
 from memedit.editor.overlays import composed_overlay, wearing
-from memedit.editor.reporting import report_of, versions
-from memedit.editor.results import Answer, Edit, EditRefused, FactOutcome
+from memedit.editor.results import Answer, Edit
 from memedit.editor.testing import KnowledgeTests
-from memedit.editor.transaction import Injection, Limits, Trained, already_stored
+from memedit.editor.transaction import Injection, Limits, Trained
 from memedit.evaluation import Baseline, BuiltSuite, Suite, SuiteResult, general_text
 from memedit.evaluation.respondent import ModelRespondent
 from memedit.evaluation.suite_building import SuiteSettings
-from memedit.facts import Fact, facts_from_records
+from memedit.facts import Fact
 from memedit.facts.formats import Records, read_records
-from memedit.modeling import MemoryLlamaForCausalLM, model_fingerprint
-from memedit.modeling.opening import OpenedModel, open_model
+from memedit.modeling import MemoryLlamaForCausalLM
+from memedit.modeling.opening import OpenedModel
 from memedit.progress import NULL_PROGRESS, Progress
-from memedit.store import EditRecord, NewEdit, Store, encode_patch
-
-DEFAULT_MODEL = "smollm2-135m"
-DEFAULT_STORE = ".memedit"
-
-
-def open_editor(
-    store: str | os.PathLike[str] = DEFAULT_STORE,
-    model: str | None = None,
-    *,
-    read_only: bool = False,
-    dry_run: bool = False,
-    background: str | os.PathLike[str] | None = None,
-    progress: Progress = NULL_PROGRESS,
-) -> Editor:
-    """Open a model together with the store of its edits.
-
-    Args:
-        store: the store's folder; made on first use.
-        model: a named model, a local folder or a hub id; None = the one that the store's edits were made
-            with, else smollm2-135m.
-        read_only: never write; the store must be there.
-        dry_run: make no store: where there is none, one in a temporary folder stands in until close().
-        background: background text for a model that has to be calibrated first.
-        progress: told of downloads, calibration, loading.
-
-    Returns:
-        The editor, the active edits composed into its model.
-
-    Raises:
-        MemeditError: when the model or the store cannot be used; the message says why and what to do.
-    """
-    named = model or _recorded_model(Path(store)) or DEFAULT_MODEL
-    opened = open_model(named, background=background, progress=progress)
-    with ExitStack() as closing:
-        folder = Path(store)
-        if dry_run and not _holds_store(folder):
-            folder = Path(closing.enter_context(TemporaryDirectory(prefix="memedit-")))
-        fingerprint = model_fingerprint(opened.model)
-        journal = closing.enter_context(Store.open(folder, fingerprint=fingerprint, read_only=read_only))
-        return Editor(opened, journal, closing)
-
-
-def _recorded_model(store: Path) -> str | None:
-    """The model that the newest edit was made with, if the store has any."""
-    if not _holds_store(store):
-        return None
-    with Store.open(store, fingerprint=None, read_only=True) as journal:
-        names = [edit.report.get("model") for edit in journal.edits()]
-    return str(names[-1]) if names and names[-1] else None
-
-
-def _holds_store(folder: Path) -> bool:
-    return (folder / "journal.sqlite").exists()
+from memedit.store import EditRecord, Store
 
 
 class Editor:
@@ -177,7 +121,7 @@ class Editor:
         """
         started = time.perf_counter()
         check_gate_mode(gate)
-        given, read = _given_facts(facts)
+        given, read = given_facts(facts)
         injection = Injection(
             self._opened,
             self.store,
@@ -185,29 +129,16 @@ class Editor:
             text=general_text(text),
             settings=settings or EditingSettings(),
             limits=Limits(max_forgetting, max_perplexity_ratio, gate),
-            metadata={name: version for name, version in versions().items() if name != "python"},
             progress=progress,
         )
         with nullcontext() if dry_run else self.store.lock():
             self._restore()
-            stored = already_stored(given, self.store)
-            unknown, known = injection.unknown([fact for fact in given if fact.id not in stored])
-            trained = injection.run(unknown, self._state()) if unknown else None
-            settled = {outcome.fact.id: outcome for outcome in (*stored.values(), *known)}
-            about = {
-                "gate_mode": gate,
-                "model": self._opened.name,
-                "seed": seed,
-                "versions": versions(),
-                "read": read,
-            }
-            edit = self._edit(given, settled, trained, about, time.perf_counter() - started)
-            if trained is None:
-                return edit
-            if gate != "off" and not force:
-                _require_passed(trained, edit)
-            is_worth_it = any(outcome.status == "learned" for outcome in trained.outcomes)
-            return self._commit(edit, trained, seed) if is_worth_it and not dry_run else edit
+            settled, trained = injection.settle(given, States(self._opened, self.store).identity(CURRENT))
+            about = {"gate_mode": gate, "model": self._opened.name, "seed": seed, "read": read}
+            edit = edit_of(given, settled, trained, about, time.perf_counter() - started)
+            if trained is not None and gate != "off" and not force:
+                require_passed(trained, edit)
+            return edit if trained is None or dry_run else self._commit(edit, trained, seed)
 
     def ask(
         self,
@@ -333,7 +264,8 @@ class Editor:
     def _knowledge(self, progress: Progress) -> KnowledgeTests:
         def measured_base() -> Baseline:
             with wearing(self.model, None):
-                model, text, state = self.model, general_text(), self._state(base=True)
+                model, text = self.model, general_text()
+                state = States(self._opened, self.store).identity(BASE)
                 return known_before(model, self.tokenizer, self.store, state, text, progress, learned=False)
 
         respondent = ModelRespondent(self.model, self.tokenizer, progress)
@@ -393,73 +325,14 @@ class Editor:
         """Compose the active edits into the model."""
         self.model.set_overlay(0, composed_overlay(self.model, self.store.active_patches()))
 
-    def _state(self, *, base: bool = False) -> str:
-        """Name the model with its active edits: what a cached measurement belongs to."""
-        active = [] if base else [edit.patch_sha256 for edit in self.store.edits() if edit.active]
-        threads = torch.get_num_threads()
-        return "/".join([self.store.fingerprint, f"threads-{threads}", *active])
-
-    def _edit(
-        self,
-        given: Sequence[Fact],
-        settled: Mapping[str, FactOutcome],
-        trained: Trained | None,
-        about: dict[str, Any],
-        seconds: float,
-    ) -> Edit:
-        outcomes = {**settled, **{item.fact.id: item for item in trained.outcomes}} if trained else settled
-        ordered = tuple(outcomes[fact.id] for fact in given)
-        report = report_of(
-            ordered,
-            trained.measured if trained else None,
-            seconds={
-                "total": seconds,
-                "training": trained.training_seconds if trained else 0.0,
-                "evaluation": trained.evaluation_seconds if trained else 0.0,
-                "gate": trained.gate_seconds if trained else 0.0,
-            },
-            slots_written=sum(table.num_slots for table in trained.patch.tables) if trained else 0,
-            patch_bytes=len(encode_patch(trained.patch)) if trained else 0,
-            about=about,
-        )
-        return Edit(None, committed=False, outcomes=ordered, report=report)
-
     def _commit(self, edit: Edit, trained: Trained, seed: int) -> Edit:
+        """Put an edit into the store; one that taught nothing is not worth it."""
+        if not any(outcome.status == "learned" for outcome in trained.outcomes):
+            return edit
         try:
-            record = self.store.commit(
-                NewEdit(
-                    facts=tuple(outcome.fact for outcome in trained.outcomes),
-                    outcomes=tuple(outcome.to_json() for outcome in trained.outcomes),
-                    patch=trained.patch,
-                    report=edit.report,
-                    seed=seed,
-                    created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                )
-            )
+            record = self.store.commit(new_edit(trained, edit.report, seed))
         finally:
             # Ctrl-C can come right after the commit counts: the model follows the store either way.
             self._restore()
         report = {**edit.report, "edit": record.id, "patch_bytes": record.patch_bytes}
         return Edit(record.id, committed=True, outcomes=edit.outcomes, report=report)
-
-
-def _given_facts(
-    facts: str | os.PathLike[str] | Records | Sequence[Fact | Mapping[str, Any]],
-) -> tuple[Sequence[Fact], dict[str, Any] | None]:
-    """The facts, and what was read where they come from a file."""
-    if isinstance(facts, (str, os.PathLike)):
-        facts = read_records(facts)
-    if isinstance(facts, Records):
-        return facts.require_facts(), facts.counts()
-    return facts_from_records(facts), None
-
-
-def _require_passed(trained: Trained, edit: Edit) -> None:
-    """Raise EditRefused when the gate did not let the edit pass."""
-    decision = trained.measured.gate
-    if not decision.passed:
-        raise EditRefused(
-            "the gate refused the edit: " + "; ".join(decision.reasons),
-            edit,
-            remedy="Nothing was written. Teach fewer facts, raise --max-forgetting, or use --force.",
-        )

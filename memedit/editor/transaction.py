@@ -21,7 +21,7 @@ from memedit.editor.measuring import (
     probes_for,
 )
 from memedit.editor.overlays import composed_overlay, patch_of, wearing
-from memedit.editor.reporting import Measurements, outcome_after
+from memedit.editor.reporting import Measurements, outcome_after, versions
 from memedit.editor.results import FactOutcome
 from memedit.errors import FactsError
 from memedit.evaluation import (
@@ -119,13 +119,30 @@ class Injection:
         text: str,
         settings: EditingSettings,
         limits: Limits,
-        metadata: dict[str, str],
         progress: Progress,
     ) -> None:
         self.opened, self.store = opened, store
         self.model, self.tokenizer = opened.model, opened.tokenizer
         self.seed, self.text, self.settings, self.limits = seed, text, settings, limits
-        self.metadata, self.progress = metadata, progress
+        self.progress = progress
+
+    def settle(self, facts: Sequence[Fact], state: str) -> tuple[dict[str, FactOutcome], Trained | None]:
+        """Leave out what is stored or known, and train and measure the rest.
+
+        Args:
+            facts: the facts of the file.
+            state: names the model and its active edits, for the cache of measurements.
+
+        Returns:
+            By id what became of the facts that were left out, and the edit; None where nothing is left.
+
+        Raises:
+            FactsError: when a fact contradicts a stored one.
+        """
+        settled = already_stored(facts, self.store)
+        unknown, known = self.unknown([fact for fact in facts if fact.id not in settled])
+        settled.update({outcome.fact.id: outcome for outcome in known})
+        return settled, self.run(unknown, state) if unknown else None
 
     def unknown(self, facts: Sequence[Fact]) -> tuple[list[Fact], list[FactOutcome]]:
         """Tell facts that the model does not know from those answered right in every given wording."""
@@ -213,7 +230,8 @@ class Injection:
         result = train_plan(
             self.model, plan, overlay, seed=self.seed, settings=self.settings, progress=self.progress
         )
-        return patch_of(plan, result.trained.delta, self.metadata), result
+        made_with = {name: version for name, version in versions().items() if name != "python"}
+        return patch_of(plan, result.trained.delta, made_with), result
 
     def _ask(self, questions: Sequence[Question], max_new_tokens: int, description: str) -> list[Answered]:
         return ask_all(self.model, self.tokenizer, questions, max_new_tokens, description, self.progress)
