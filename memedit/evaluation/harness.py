@@ -218,8 +218,23 @@ def live_harness_model(
     Raises:
         UsageError: The harness is not installed, or the tokenizer is a slow one.
     """
-    base: Any = _harness_module("lm_eval.models.huggingface").HFLM
     from memedit.modeling.encoding import bos_ids
+
+    begin = bos_ids(tokenizer, model.config)
+    return _live_model_class(progress)(
+        pretrained=model,
+        backend="causal",
+        tokenizer=_beginning(tokenizer, begin),
+        batch_size=_BATCH_ROWS,
+        softmax_dtype="float32",
+        add_bos_token=True,
+        prefix_token_id=begin[-1] if begin else None,
+    )
+
+
+def _live_model_class(progress: Progress) -> Any:
+    """The harness's own wrapper, made here since its base is imported only where it is installed."""
+    base: Any = _harness_module("lm_eval.models.huggingface").HFLM
 
     class LiveModel(base):  # type: ignore[misc]
         """The harness's own wrapper, told to be silent and to put one begin token in front."""
@@ -257,16 +272,7 @@ def live_harness_model(
             self.waiting.advance(len(context))
             return texts
 
-    begin = bos_ids(tokenizer, model.config)
-    return LiveModel(
-        pretrained=model,
-        backend="causal",
-        tokenizer=_beginning(tokenizer, begin),
-        batch_size=_BATCH_ROWS,
-        softmax_dtype="float32",
-        add_bos_token=True,
-        prefix_token_id=begin[-1] if begin else None,
-    )
+    return LiveModel
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase, begin: Sequence[int]) -> Any:
