@@ -1,27 +1,13 @@
-"""The small world of tests/unit/editor as a model folder, for tests that go through `--model`.
+"""The small world as a model folder, for tests that go through `--model`.
 
 A test module imports it by name (tests/ is on pytest's path); the model is trained once per process.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-_NAME = "small_world"
-_FILE = Path(__file__).parent / "unit" / "editor" / f"{_NAME}.py"
-
-
-def small_world():
-    """The module small_world, the same one that the editor's tests use."""
-    if _NAME not in sys.modules:
-        spec = importlib.util.spec_from_file_location(_NAME, _FILE)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[_NAME] = module
-        spec.loader.exec_module(module)
-    return sys.modules[_NAME]
+import small_world
 
 
 def save_world(folder):
@@ -29,12 +15,11 @@ def save_world(folder):
     from memedit.modeling.opening import RETROFIT_FILE
     from memedit.modeling.retrofit import save_retrofit
 
-    world = small_world()
-    opened = world.opened_world()
+    opened = small_world.opened_world()
     folder.mkdir(parents=True, exist_ok=True)
     opened.model.save_pretrained(folder)
     opened.tokenizer.save_pretrained(folder)
-    save_retrofit(folder / RETROFIT_FILE, world.retrofit_of_world())
+    save_retrofit(folder / RETROFIT_FILE, small_world.retrofit_of_world())
     return folder
 
 
@@ -59,12 +44,11 @@ def commit_patch(store, fingerprint, *, scale, seed=0, num_rows=400, status="fai
 
     from memedit.store import UNGATED, NewEdit, Owner, Patch, Store, TablePatch
 
-    world = small_world()
-    model = world.opened_world().model
+    model = small_world.opened_world().model
     generator = np.random.default_rng(seed)
     slots = np.sort(generator.choice(model.config.num_slots, num_rows, replace=False)).astype(np.int64)
     delta = (scale * generator.standard_normal((num_rows, model.config.value_dim))).astype(np.float32)
-    fact = world.land_fact("Zubrow", "Nowhere")
+    fact = small_world.land_fact("Zubrow", "Nowhere")
     owners = np.full(num_rows, UNGATED, dtype=np.int64)
     patch = Patch((TablePatch(slots, delta, owners),), (Owner("Zubrow", 0.4, (fact.id,)),), {})
     outcome = {"fact_id": fact.id, "status": status, "before": "", "after": fact.target}

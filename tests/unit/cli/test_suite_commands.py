@@ -6,7 +6,8 @@ import json
 from xml.etree import ElementTree as ET
 
 import pytest
-from saved_world import commit_patch, save_world, small_world, write_facts
+import small_world
+from saved_world import commit_patch, save_world, write_facts
 
 from memedit.evaluation import read_suite
 
@@ -37,7 +38,7 @@ def world_folder(tmp_path_factory):
 @pytest.fixture
 def known(monkeypatch):
     """The bundled facts are what the small model was trained on; a mutable list."""
-    facts = list(small_world().known_facts())
+    facts = list(small_world.known_facts())
     for module in ("measuring", "testing"):
         monkeypatch.setattr(f"memedit.editor.{module}.well_known_facts", lambda: facts)
     monkeypatch.setattr("memedit.editor.session.general_text", lambda _=None: "A short walk by the river.")
@@ -61,7 +62,7 @@ def fingerprint(world_folder):
     """The small model's fingerprint."""
     from memedit.modeling import model_fingerprint
 
-    return model_fingerprint(small_world().opened_world().model)
+    return model_fingerprint(small_world.opened_world().model)
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def test_injected_facts_that_are_gone_are_named(cli, known, tmp_path, fingerprin
 def test_facts_files_are_read_in_any_format_that_memedit_knows(cli, known, tmp_path):
     known.clear()
     lines = [{"question": "who was it", "answer": ["Lutz"]}, {"question": "", "answer": []}]
-    write_facts(tmp_path / "lands.jsonl", small_world().known_facts())
+    write_facts(tmp_path / "lands.jsonl", small_world.known_facts())
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "qa.jsonl:2" in cli("suite", "build", "--facts", "qa.jsonl", code=2).stderr
     files = ("--facts", "qa.jsonl", "--facts", "lands.jsonl")

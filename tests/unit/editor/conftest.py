@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import importlib.util
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import small_world
 import torch
-
-_NAME = "small_world"
-
-if _NAME not in sys.modules:
-    _spec = importlib.util.spec_from_file_location(_NAME, Path(__file__).parent / f"{_NAME}.py")
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules[_NAME] = _module
-    _spec.loader.exec_module(_module)
-
-import small_world  # noqa: E402
-
-
-@pytest.fixture(scope="session", autouse=True)
-def modules_out_of_the_garbage():
-    """Every edit collects garbage several times, which takes 0.2 s when it looks through all of torch."""
-    importlib.import_module("memedit.editor")
-    importlib.import_module("transformers.models.llama.modeling_llama")
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+from fixtures_world import modules_out_of_the_garbage, world  # noqa: F401
 
 
 class EditorAtWork:
@@ -72,12 +49,6 @@ def few_well_known_facts(monkeypatch):
             f"memedit.editor.{module}.look_alikes",
             lambda facts, *, num, seed: look_alikes(facts, num=8, seed=seed),
         )
-
-
-@pytest.fixture
-def world():
-    """The names of small_world."""
-    return small_world
 
 
 @pytest.fixture

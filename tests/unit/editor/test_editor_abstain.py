@@ -7,6 +7,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import small_world
 
 from memedit.editor import abstaining
 from memedit.editor.abstaining import abstained, worth_of_abstention
@@ -217,8 +218,6 @@ def test_the_editor_refuses_what_cannot_be(editor):
 
 
 def test_an_editor_abstains_on_its_own_model(editor, monkeypatch):
-    import small_world
-
     monkeypatch.setattr(abstaining, "well_known_facts", small_world.known_facts)
     asked = [small_world.PROMPT.format(land) for land in (*small_world.LANDS[:2], "Qxv")]
     answers = [editor.ask(prompt, abstain=True) for prompt in asked]

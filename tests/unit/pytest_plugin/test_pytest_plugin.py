@@ -17,7 +17,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
-from saved_world import commit_patch, save_world, small_world
+import small_world
+from saved_world import commit_patch, save_world
 
 import memedit
 from memedit.evaluation import write_suite
@@ -310,11 +311,11 @@ def test_a_real_model_with_a_harmful_edit(tmp_path):
     from memedit.evaluation.respondent import ModelRespondent
     from memedit.modeling import model_fingerprint
 
-    opened = small_world().opened_world()
+    opened = small_world.opened_world()
     project = Project(tmp_path / "project", conftest="")
     (project.root / ".memedit" / "journal.sqlite").unlink()
     respondent = ModelRespondent(opened.model, opened.tokenizer)
-    suite = build_suite(respondent, suite_items(small_world().known_facts())).suite
+    suite = build_suite(respondent, suite_items(small_world.known_facts())).suite
     fingerprint = model_fingerprint(opened.model)
     project.write(replace(suite, model="world", fingerprint=fingerprint))
     commit_patch(project.root / ".memedit", fingerprint, scale=3.0)
