@@ -99,8 +99,8 @@ def register_triton(op: Any, module: str, launcher: str) -> None:
 def defer_dynamo(op: Any) -> None:
     """Keep an op from loading torch._dynamo until somebody else did.
 
-    custom_op does so at the first call (0.9 s and 157 MB on torch 2.13), to keep a compiler that is at work
-    from tracing the body; where torch._dynamo is not loaded, none is. The attributes are torch's own: where
+    custom_op does so at the first call, which takes most of a second, to keep a compiler that is at work from
+    tracing the body; where torch._dynamo is not loaded, none is. The attributes are torch's own: where
     they change, the op works as before and loads it.
 
     Args:
