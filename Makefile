@@ -10,9 +10,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STORE ?= demo-store
+# Tests of tiny models keep to one thread each, so two processes share the cores; the real model takes them all.
+SPREAD := --numprocesses 2 --dist loadfile
 # Triton exists for Linux only. Its interpreter has to be chosen before the kernels are imported.
 ifeq ($(shell uname),Linux)
-TRITON_TESTS := TRITON_INTERPRET=1 MEMEDIT_KERNELS=triton $(BIN)/python -m pytest tests/ops -m "not slow"
+TRITON_TESTS := TRITON_INTERPRET=1 MEMEDIT_KERNELS=triton $(BIN)/python -m pytest $(SPREAD) tests/ops -m "not slow"
 else
 TRITON_TESTS := @echo "tests/ops were not run on Triton: it exists for Linux only"
 endif
@@ -48,8 +50,9 @@ demo: $(VENV)/installed
 	$(BIN)/memedit ask "$(QUESTION)" --store $(STORE)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not model"
 	$(TRITON_TESTS)
+	$(BIN)/python -m pytest -m "model and not slow"
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow

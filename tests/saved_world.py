@@ -9,6 +9,9 @@ import json
 
 import small_world
 
+HARMFUL = 30.0
+"""Scale of random rows that break most of what the small world knows, whatever its training rounded to."""
+
 
 def save_world(folder):
     """Write model, tokenizer and routing to a folder, as `memedit retrofit` does; returns the folder."""

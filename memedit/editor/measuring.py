@@ -6,9 +6,9 @@ model.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -121,7 +121,7 @@ def known_before(
     tokenizer: PreTrainedTokenizerBase,
     store: Store,
     state: str,
-    text: str,
+    text: str | None,
     progress: Progress,
     *,
     learned: bool = True,
@@ -134,7 +134,7 @@ def known_before(
         tokenizer: its tokenizer.
         store: holds the earlier facts and the cache.
         state: names model and active edits.
-        text: general text.
+        text: general text; None = its perplexity is not wanted.
         progress: told of answers.
         learned: whether facts learned by earlier edits belong to the suite.
         size: items asked of the well-known facts, and of those learned; None = all.
@@ -143,16 +143,35 @@ def known_before(
         [item.fact for item in store.facts() if item.outcome.get("status") == "learned"] if learned else []
     )
     suite = retention_questions(asked_facts(well_known_facts(), size), asked_facts(taught, size))
-    name = suite_hash(suite, text, max_new_tokens=MAX_NEW_TOKENS)
+
+    def answers() -> Baseline:
+        found = answer_known(model, tokenizer, suite, max_new_tokens=MAX_NEW_TOKENS, progress=progress)
+        release_freed_memory()
+        return Baseline(state, asked, tuple(found))
+
+    asked = suite_hash(suite, None, max_new_tokens=MAX_NEW_TOKENS)
+    known = _kept(store, state, asked, answers)
+    if text is None:
+        return known
+    # Kept apart from the answers, which are asked for without it too.
+    read = suite_hash((), text, max_new_tokens=MAX_NEW_TOKENS)
+    measured = _kept(
+        store,
+        state,
+        read,
+        lambda: Baseline(state, read, (), measure_perplexity(model, tokenizer, text, progress=progress)),
+    )
+    return replace(known, perplexity=measured.perplexity)
+
+
+def _kept(store: Store, state: str, name: str, measure: Callable[[], Baseline]) -> Baseline:
+    """The baseline of that name from the store's cache, or measured and put there."""
     entry = f"baseline-{hashlib.sha256(f'{state}/{name}'.encode()).hexdigest()[:24]}"
     cached = store.read_cache(entry)
     if isinstance(cached, dict):
         # A damaged entry is measured afresh.
         with suppress(ValueError):
             return Baseline.from_json(cached, fingerprint=state, suite=name)
-    answered = answer_known(model, tokenizer, suite, max_new_tokens=MAX_NEW_TOKENS, progress=progress)
-    release_freed_memory()
-    perplexity = measure_perplexity(model, tokenizer, text, progress=progress)
-    baseline = Baseline(state, name, tuple(answered), perplexity)
+    baseline = measure()
     store.write_cache(entry, baseline.to_json())
     return baseline

@@ -264,9 +264,9 @@ class Editor:
     def _knowledge(self, progress: Progress) -> KnowledgeTests:
         def measured_base() -> Baseline:
             with wearing(self.model, None):
-                model, text = self.model, general_text()
+                model, tokenizer = self.model, self.tokenizer
                 state = States(self._opened, self.store).identity(BASE)
-                return known_before(model, self.tokenizer, self.store, state, text, progress, learned=False)
+                return known_before(model, tokenizer, self.store, state, None, progress, learned=False)
 
         respondent = ModelRespondent(self.model, self.tokenizer, progress)
         return KnowledgeTests(respondent, self.store, self.model_name, measured_base)

@@ -108,15 +108,15 @@ def _sum_table(
 ) -> tuple[TablePatch, NDArray[np.int64]]:
     """Return one table's sum, and [m, 3] of (owner kept, owner refused, slot) where two patches disagree."""
     slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(part.slots for part in parts)]))
-    delta = np.empty((len(slots), dim), dtype=np.float32)
+    # -0.0, since -0.0 + x is x to the bit for every x, so that one addition serves first and later writers.
+    delta = np.full((len(slots), dim), -0.0, dtype=np.float32)
     owners = np.full(len(slots), _UNWRITTEN, dtype=np.int64)
     disputed = [np.empty((0, 3), dtype=np.int64)]
     for part, index_map in zip(parts, index_maps, strict=True):
         rows = np.searchsorted(slots, part.slots)
         fresh = owners[rows] == _UNWRITTEN
         own = index_map[part.owners]
-        delta[rows[fresh]] = part.delta[fresh]
-        delta[rows[~fresh]] += part.delta[~fresh]
+        delta[rows] += part.delta
         owners[rows[fresh]] = own[fresh]
         lost = owners[rows] != own
         disputed.append(np.stack([owners[rows[lost]], own[lost], part.slots[lost]], axis=1))

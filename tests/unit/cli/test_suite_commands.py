@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import small_world
-from saved_world import commit_patch, save_world, write_facts
+from saved_world import HARMFUL, commit_patch, save_world, write_facts
 
 from memedit.evaluation import read_suite
 
@@ -87,7 +87,7 @@ def test_build_and_test_without_a_store(cli, known, tmp_path):
 
 def test_a_harmful_edit_fails_and_shows_both_texts(cli, commit, known):
     cli("suite", "build")
-    commit(3.0)
+    commit(HARMFUL)
     result = cli("test", code=1)
     first = next(line for line in result.stdout.splitlines() if line.startswith("lost: "))
     assert first.startswith("lost: The capital of ")
@@ -125,7 +125,7 @@ def test_junit_is_written_whatever_the_verdict(cli, commit, tmp_path):
     cli("test", "--junit", "report.xml")
     suite = ET.parse(tmp_path / "report.xml").getroot()[0]
     assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("knowledge.toml", "1", "0")
-    commit(3.0)
+    commit(HARMFUL)
     cli("test", "--junit", "report.xml", code=1)
     assert ET.parse(tmp_path / "report.xml").getroot()[0].get("failures") == "1"
 
@@ -146,7 +146,7 @@ def test_a_new_baseline_accepts_what_was_lost(cli, commit):
     cli("suite", "build")
     path = read_suite("knowledge.toml").path
     path.write_text(path.read_text() + "# ours\n")
-    edit = commit(3.0)
+    edit = commit(HARMFUL)
     result = cli("test", "--update-baseline")
     assert "knowledge.toml: baseline renewed, " in result.stderr
     suite = read_suite("knowledge.toml")
@@ -191,12 +191,12 @@ def test_without_a_suite_the_store_implies_one(cli, commit):
     result = json.loads(cli("test", "--json").stdout)
     assert (result["suite"], result["passed"], result["edits"]) == (None, True, [edit.id])
     assert result["items"] == 24
-    commit(3.0)
+    commit(HARMFUL)
     assert "the suite that the store implies: 24 items" in cli("test", code=1).stdout
 
 
 def test_a_store_without_active_edits(cli, commit, run):
-    commit(3.0)
+    commit(HARMFUL)
     assert run("undo").exit_code == 0
     cli("suite", "build")
     assert read_suite("knowledge.toml").edits == ()

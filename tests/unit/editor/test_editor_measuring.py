@@ -30,6 +30,20 @@ def num_measured(monkeypatch):
     return calls
 
 
+@pytest.fixture
+def texts_read(monkeypatch):
+    """The texts whose perplexity was measured before an edit."""
+    read = []
+    measure = measuring.measure_perplexity
+
+    def noted(model, tokenizer, text, **options):
+        read.append(text)
+        return measure(model, tokenizer, text, **options)
+
+    monkeypatch.setattr(measuring, "measure_perplexity", noted)
+    return read
+
+
 def test_metrics_are_honest(work, editor, facts, world):
     edit = work.inject(editor, *facts)
     metrics, counts = edit.report["metrics"], edit.report["counts"]
@@ -58,7 +72,7 @@ def test_the_base_model_is_asked_once(work, editor, facts, num_measured):
     assert len(num_measured) == 1
 
 
-def test_every_state_of_the_model_is_measured_for_itself(work, editor, facts, num_measured):
+def test_every_state_of_the_model_is_measured_for_itself(work, editor, facts, num_measured, texts_read):
     work.inject(editor, facts[0])
     work.inject(editor, facts[1])
     assert len(num_measured) == 2
@@ -66,15 +80,20 @@ def test_every_state_of_the_model_is_measured_for_itself(work, editor, facts, nu
     work.inject(editor, facts[2], dry_run=True)
     assert len(num_measured) == 2
     work.text.write_text("Another text for another perplexity, which nobody has measured.", encoding="utf-8")
+    assert len(texts_read) == 2
     work.inject(editor, facts[2], dry_run=True)
-    assert len(num_measured) == 3
+    # The questions are the same, so that only the text is read.
+    assert (len(num_measured), len(texts_read)) == (2, 3)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"version": 1}'])
 def test_a_damaged_measurement_is_made_afresh(work, editor, facts, num_measured, damage):
     first = work.inject(editor, facts[0], dry_run=True)
-    (entry,) = editor.store.cache_dir.glob("baseline-*.json")
-    entry.write_text(damage, encoding="utf-8")
+    entries = list(editor.store.cache_dir.glob("baseline-*.json"))
+    # The answers and the perplexity.
+    assert len(entries) == 2
+    for entry in entries:
+        entry.write_text(damage, encoding="utf-8")
     second = work.inject(editor, facts[0], dry_run=True)
     assert len(num_measured) == 2
     assert second.report["metrics"] == first.report["metrics"]
@@ -116,10 +135,7 @@ def test_the_regression_test_reports_a_lost_fact(work, editor, facts, monkeypatc
     assert not change.after.startswith(learned[0].target)
 
 
-def test_the_regression_test_leaves_the_model_as_it_was(work, editor, facts, look, monkeypatch, num_measured):
-    monkeypatch.setattr(
-        "memedit.editor.session.general_text", lambda _=None: work.text.read_text(encoding="utf-8")
-    )
+def test_the_regression_test_leaves_the_model_as_it_was(work, editor, facts, look, num_measured):
     work.inject(editor, facts[0])
     worn = look.overlay(editor.model)
     editor.test()

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import small_world
-from saved_world import commit_patch, save_world
+from saved_world import HARMFUL, commit_patch, save_world
 
 import memedit
 from memedit.evaluation import write_suite
@@ -318,7 +318,7 @@ def test_a_real_model_with_a_harmful_edit(tmp_path):
     suite = build_suite(respondent, suite_items(small_world.known_facts())).suite
     fingerprint = model_fingerprint(opened.model)
     project.write(replace(suite, model="world", fingerprint=fingerprint))
-    commit_patch(project.root / ".memedit", fingerprint, scale=3.0)
+    commit_patch(project.root / ".memedit", fingerprint, scale=HARMFUL)
     done = project.pytest("--memedit-model", str(save_world(tmp_path / "world")))
     assert done.code == 1, done.out
     assert done.failed + done.passed == 25

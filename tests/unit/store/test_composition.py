@@ -126,7 +126,7 @@ def test_a_patch_of_another_shape_is_refused(factory, dim, num_tables):
         compose([factory.make_patch()], dim, num_tables)
 
 
-def test_a_hundred_patches_compose_in_time():
+def test_a_hundred_patches_cost_little_more_than_their_additions():
     rng = np.random.default_rng(0)
     delta = rng.standard_normal((5000, 576), dtype=np.float32)
     owners = tuple(Owner(f"s{index}", 0.4) for index in range(50))
@@ -137,7 +137,18 @@ def test_a_hundred_patches_compose_in_time():
         )
         for _ in range(100)
     ]
-    # Processor time, not the clock: the machine may be busy with other tests.
+
+    def added():
+        total = np.zeros((20_000, 576), dtype=np.float32)
+        for patch in patches:
+            total[patch.tables[0].slots] += patch.tables[0].delta
+
+    # Side by side and as a ratio: how fast a machine is, and how busy, is not what is tested.
+    ratios = [_seconds(lambda: compose(patches, 576, 1)) / _seconds(added) for _ in range(3)]
+    assert min(ratios) < 8
+
+
+def _seconds(action):
     start = time.process_time()
-    compose(patches, 576, 1)
-    assert time.process_time() - start < 2.0
+    action()
+    return time.process_time() - start
