@@ -21,13 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_FAMILIES = ("facts", "questions", "retained", "hallucination", "slick", "fluency", "perplexity", "health")
+_FAMILIES = (
+    "facts",
+    "questions",
+    "retained",
+    "hallucination",
+    "lifelong",
+    "slick",
+    "fluency",
+    "perplexity",
+    "health",
+)
 _EPILOG = """\b
 Examples:
   memedit evaluate                                  base against the current model, on the injected facts
   memedit evaluate counterfact.json --limit 100
   memedit evaluate truthfulqa.csv --family questions
   memedit evaluate --on e0003 --against e0002
+  memedit evaluate --family lifelong                what every edit left of the earlier ones
   memedit evaluate facts.jsonl --on base --against none
   memedit evaluate --lm-eval hellaswag --limit 100
   memedit evaluate --samples samples.jsonl --json > evaluation.json
@@ -48,7 +59,7 @@ and docs/hallucination.md say how everything is measured.
     "families",
     type=click.Choice(_FAMILIES),
     multiple=True,
-    help="What to measure (repeatable); default: all but slick and fluency, which take minutes.",
+    help="What to measure (repeatable); default: all but lifelong, slick and fluency, which take minutes.",
 )
 @click.option(
     "--on",

@@ -24,6 +24,7 @@ from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.generation import Generation
 from memedit.evaluation.harness import harness_tasks
 from memedit.evaluation.harness_comparison import HarnessDifference, compare_harness
+from memedit.evaluation.lifelong import matrix_of
 from memedit.evaluation.respondent import CachedRespondent, ModelRespondent, Respondent
 from memedit.evaluation.samples import Evaluation, joined
 from memedit.evaluation.scoring import Scored
@@ -58,6 +59,7 @@ class Evaluated:
                 name: {
                     "metrics": [metric.to_json() for metric in found.metrics],
                     "notes": list(found.notes),
+                    "retention_matrix": _matrix(found),
                 }
                 for name, found in self.states.items()
             },
@@ -66,6 +68,11 @@ class Evaluated:
             "lm_eval": {name: _without_samples(run) for name, run in self.harness.items()},
             "lm_eval_differences": [one.to_json() for one in self.harness_differences],
         }
+
+
+def _matrix(found: Evaluation) -> dict[str, Any] | None:
+    matrix = matrix_of(found.samples)
+    return None if matrix is None else matrix.to_json()
 
 
 def _without_samples(run: Mapping[str, Any]) -> dict[str, Any]:

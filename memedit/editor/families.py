@@ -6,33 +6,46 @@ injected when, which rows were written).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from memedit.evaluation.assertions import assertion_change, assertions, never_taught, taught_against_untaught
+import torch
+
+from memedit.editor.provenance import prompt_routings
+from memedit.evaluation.assertions import (
+    assertion_change,
+    assertions,
+    never_taught,
+    taught_against_untaught,
+    with_membership,
+)
 from memedit.evaluation.calibration_error import calibration
 from memedit.evaluation.edit_age import retained_by_age
 from memedit.evaluation.fact_families import evaluate_facts
 from memedit.evaluation.fluency import fluency
 from memedit.evaluation.last_written import last_written_leak
-from memedit.evaluation.lifelong import ask_batches
+from memedit.evaluation.lifelong import METRICS as LIFELONG
+from memedit.evaluation.lifelong import ask_batches, lifelong
 from memedit.evaluation.locality import agreement
 from memedit.evaluation.memory_health import WrittenRows, memory_health
 from memedit.evaluation.open_questions import open_questions, relative_drop
-from memedit.evaluation.perplexity import Perplexity, measure_perplexity, perplexity_ratio
+from memedit.evaluation.perplexity import Perplexity, measure_perplexity, perplexity_ratio, text_chunks
 from memedit.evaluation.retention import ask_known, retained, retention_questions, well_known_facts
 from memedit.evaluation.samples import Evaluation, Sample, difference_metric, joined
 from memedit.evaluation.self_aware import self_aware
-from memedit.evaluation.slick import slick
+from memedit.evaluation.slick import categories_of, slick, split_by_category
 from memedit.evaluation.statistics import Metric, paired_bootstrap_ratio
 from memedit.evaluation.truthfulqa import truthfulqa
 from memedit.facts import Fact, LookAlike, QuestionRecord, look_alikes
+from memedit.modeling.lower_blocks import residual_rms
 
 if TYPE_CHECKING:
     from memedit.editor.evaluating import States
 
 LEARNED = "learned_exact_match"
+_SPLIT = (LEARNED, "paraphrase_exact_match", "question_exact_match", "context_exact_match")
 _MAX_TEXTS = 50
 
 
@@ -164,12 +177,36 @@ def _retained(subject: Subject) -> Evaluation:
     return joined(parts)
 
 
+def _lifelong(subject: Subject) -> Evaluation:
+    """What every update left of what it and the earlier ones injected: all states on the way are asked."""
+    states = subject.states
+    worn = states.edits(subject.name)
+    stored = states.store.facts()
+    batches = [[item.fact for item in stored if item.edit_id == edit] for edit in worn]
+    rounds = [
+        ask_batches(states.respondent(edit), batches[:number]) for number, edit in enumerate(worn, start=1)
+    ]
+    found = lifelong(rounds, seed=subject.seed)
+    # Ages and leakage rest on the last round alone, and belong to the family `retained`.
+    names = {entry.name for entry in LIFELONG}
+    samples = (
+        replace(sample, item=f"{sample.item}/after-{update}")
+        for update, told in enumerate(rounds, start=1)
+        for sample in told
+    )
+    return Evaluation(
+        tuple(metric for metric in found.metrics if metric.name in names), tuple(samples), found.notes
+    )
+
+
 def _hallucination(subject: Subject) -> Evaluation:
     respondent = subject.states.respondent(subject.name)
     asserted = assertions(respondent, subject.look_alikes(), seed=subject.seed)
     learned = [one for one in _facts(subject).samples if one.metric == LEARNED]
     untaught = [one for one in asserted.samples if one.metric == "look_alike_assertion_rate"]
-    told_apart = taught_against_untaught(learned, untaught, seed=subject.seed)
+    told_apart = taught_against_untaught(
+        _with_membership(subject, learned), _with_membership(subject, untaught), seed=subject.seed
+    )
     calibrated = calibration(learned, seed=subject.seed)
     return joined(
         [
@@ -180,12 +217,37 @@ def _hallucination(subject: Subject) -> Evaluation:
     )
 
 
+def _with_membership(subject: Subject, samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Samples that say how much of their prompts' routing falls on one subject's slots, if any is written."""
+    states = subject.states
+    if not states.edits(subject.name):
+        return samples
+    prompts = [sample.prompt for sample in samples]
+
+    def masses() -> list[float]:
+        routings = prompt_routings(states.opened.model, states.opened.tokenizer, prompts)
+        return [routing.mass for routing in routings]
+
+    return with_membership(
+        samples, states.remembered(subject.name, f"membership/{json.dumps(prompts)}", masses)
+    )
+
+
 def _hallucination_changed(first: Subject, before: Evaluation, _: Subject, after: Evaluation) -> Evaluation:
     return assertion_change(before, after, first.look_alikes(), first.facts, seed=first.seed)
 
 
 def _slick(subject: Subject) -> Evaluation:
-    return slick(subject.states.respondent(subject.name), subject.facts, seed=subject.seed)
+    """How well the model without edits knew the facts, and what this state answers in each category."""
+    known = slick(subject.states.respondent("base"), subject.facts, seed=subject.seed)
+    split = split_by_category(_facts(subject), categories_of(known), seed=subject.seed)
+    parts = [
+        replace(metric, name=f"{metric.name}[{category}]")
+        for category, found in split.items()
+        for metric in found.metrics
+        if metric.name in _SPLIT
+    ]
+    return Evaluation((*known.metrics, *parts), known.samples, known.notes)
 
 
 def _fluency(subject: Subject) -> Evaluation:
@@ -229,7 +291,25 @@ def _health(subject: Subject) -> Evaluation:
         for number, table in enumerate(patch.tables)
     ]
     config = states.opened.model.config
-    return memory_health(written, num_slots=[config.num_slots] * config.num_memory_tables)
+    num_slots = [config.num_slots] * config.num_memory_tables
+    bases = {
+        number: table.values
+        for number, table in enumerate(states.opened.model.memory_tables())
+        if table.values is not None
+    }
+    rms = None if bases else states.remembered("base", f"residual-rms/{subject.text}", _residual_rms(subject))
+    return memory_health(written, num_slots=num_slots, base_rows=bases, residual_rms=rms)
+
+
+def _residual_rms(subject: Subject) -> Callable[[], float]:
+    """What measures how large the residual stream is at the first memory layer."""
+    opened = subject.states.opened
+
+    def measure() -> float:
+        ids = text_chunks(opened.tokenizer, opened.model.config, subject.text)[0]
+        return residual_rms(opened.model, min(opened.model.memory_layers()), torch.tensor([ids]))
+
+    return measure
 
 
 def _subjects(owners: Sequence[object], rows: Iterable[int]) -> list[str | None]:
@@ -244,7 +324,9 @@ def _needs_questions(subject: Subject) -> str:
 
 def _needs_edits(subject: Subject) -> str:
     return (
-        "" if subject.states.edits(subject.name) else f"health was not measured: {subject.name} wears no edit"
+        ""
+        if subject.states.edits(subject.name)
+        else f"nothing was measured here: {subject.name} wears no edit"
     )
 
 
@@ -257,6 +339,7 @@ FAMILIES: dict[str, Family] = {
     "questions": Family(_questions, _questions_changed, _needs_questions),
     "retained": Family(_retained, None, _needs_nothing),
     "hallucination": Family(_hallucination, _hallucination_changed, _needs_facts),
+    "lifelong": Family(_lifelong, None, _needs_edits),
     "slick": Family(_slick, None, _needs_facts),
     "fluency": Family(_fluency, _plain_difference, _needs_facts),
     "perplexity": Family(_perplexity, _perplexity_changed, _needs_nothing),

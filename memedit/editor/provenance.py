@@ -1,9 +1,9 @@
 """Provenance: the written rows that spoke while an answer was generated, led back to their edits.
 
-`listening` notes at each token whose gate was open and which slots spoke (`subjects_heard` only whose gate,
-for many prompts at once); `trace` finds the edits that wrote those slots, and for which subject. A slot that
-several edits wrote is shared out by how much each added to it (the norm of its delta). Every token counts
-with the share of the routing that its open owner had.
+`listening` notes at each token whose gate was open and which slots spoke; `prompt_routings`, for many prompts
+at once, only whose gate, and how much of the routing fell on one subject. `trace` finds the edits that wrote
+those slots, and for which subject. A slot that several edits wrote is shared out by how much each added to it
+(the norm of its delta). Every token counts with the share of the routing that its open owner had.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from memedit.evaluation.generation import evaluating
-from memedit.modeling import MemoryLlamaForCausalLM, MemoryTable, prompt_ids
+from memedit.modeling import GatedLookup, MemoryLlamaForCausalLM, MemoryTable, prompt_ids
 from memedit.store import Patch
 
 _BATCH_ROWS = 16
@@ -92,17 +92,31 @@ def listening(model: MemoryLlamaForCausalLM) -> Iterator[list[Spoken]]:
     def note(layer: int, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         hidden, table, slots, weights = arguments
         assert len(hidden) == 1, "listening to several prompts at once"
-        heard.extend(_open_gates(table, slots, weights, num_read[layer]))
+        heard.extend(_open_gates(table, slots, table.look_up_overlay(slots, weights), num_read[layer]))
         num_read[layer] += len(slots)
 
     with _hooked(model, note):
         yield heard
 
 
-def subjects_heard(
+@dataclass
+class PromptRouting:
+    """What a prompt's tokens read of the written rows.
+
+    Attributes:
+        subjects: whose gates are open at one of them.
+        mass: the largest share of a token's routing, 0 to 1, that falls on the slots of one subject, whether
+            or not its gate opens.
+    """
+
+    subjects: set[str] = field(default_factory=set)
+    mass: float = 0.0
+
+
+def prompt_routings(
     model: MemoryLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
-) -> list[frozenset[str]]:
-    """Find whose gates open at the tokens of prompts.
+) -> list[PromptRouting]:
+    """Find what the tokens of prompts read of the written rows.
 
     Args:
         model: the model, wearing what it is asked with.
@@ -110,27 +124,39 @@ def subjects_heard(
         prompts: what would be asked.
 
     Returns:
-        The subjects for each prompt.
+        One for each prompt.
     """
     rows = [prompt_ids(tokenizer, model.config, prompt) for prompt in prompts]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    found: dict[int, frozenset[str]] = {}
+    found: dict[int, PromptRouting] = {}
     for start in range(0, len(order), _BATCH_ROWS):
         batch = order[start : start + _BATCH_ROWS]
-        found.update(zip(batch, _subjects_of(model, [rows[index] for index in batch]), strict=True))
+        found.update(zip(batch, _routings_of(model, [rows[index] for index in batch]), strict=True))
     return [found[index] for index in range(len(rows))]
 
 
-def _subjects_of(model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]]) -> list[frozenset[str]]:
+def subjects_heard(
+    model: MemoryLlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
+) -> list[frozenset[str]]:
+    """Find whose gates open at the tokens of prompts, as `prompt_routings` does."""
+    return [frozenset(found.subjects) for found in prompt_routings(model, tokenizer, prompts)]
+
+
+def _routings_of(model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]]) -> list[PromptRouting]:
     longest = max(map(len, rows))
-    heard: list[set[str]] = [set() for _ in rows]
+    found = [PromptRouting() for _ in rows]
 
     def note(_: int, __: nn.Module, arguments: tuple[Any, ...]) -> None:
         _, table, slots, weights = arguments
-        for spoken in _open_gates(table, slots, weights, 0):
+        looked_up = table.look_up_overlay(slots, weights)
+        if looked_up is None:
+            return
+        for spoken in _open_gates(table, slots, looked_up, 0):
             row, place = divmod(spoken.position, longest)
             if place < len(rows[row]):
-                heard[row].add(spoken.subject)
+                found[row].subjects.add(spoken.subject)
+        for row, mass in enumerate(looked_up.mass.view(len(rows), longest)):
+            found[row].mass = max(found[row].mass, float(mass[: len(rows[row])].max()))
 
     # Padding stands behind, where no query looks.
     input_ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
@@ -138,7 +164,7 @@ def _subjects_of(model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]]) -
     mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
     with evaluating(model), _hooked(model, note):
         model(input_ids=input_ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
-    return [frozenset(subjects) for subjects in heard]
+    return found
 
 
 @contextmanager
@@ -158,9 +184,9 @@ def _hooked(
 
 
 def _open_gates(
-    table: MemoryTable, slots: torch.Tensor, weights: torch.Tensor, num_before: int
+    table: MemoryTable, slots: torch.Tensor, found: GatedLookup | None, num_before: int
 ) -> Iterator[Spoken]:
-    found, overlay = table.look_up_overlay(slots, weights), table.overlay
+    overlay = table.overlay
     if found is None or overlay is None or not overlay.owner_names:
         return
     owners = overlay.owners[found.rows.clamp(min=0)].masked_fill(found.rows < 0, -1)

@@ -36,7 +36,7 @@ from memedit.evaluation.samples import Evaluation, Sample, joined
 from memedit.evaluation.statistics import Metric, wilson_interval
 from memedit.facts import Fact
 
-__all__ = ["METRICS", "RetentionMatrix", "ask_batches", "lifelong", "retention_matrix"]
+__all__ = ["METRICS", "RetentionMatrix", "ask_batches", "lifelong", "matrix_of", "retention_matrix"]
 
 _ROUND = "retention_matrix"
 _HOW = f"{GENERATION}; exact match of target or alias at the start of the answer, prompt of the fact"
@@ -134,6 +134,26 @@ def retention_matrix(rounds: Sequence[Sequence[Sample]]) -> RetentionMatrix:
     columns = _columns(rounds)
     scores = [tuple(_share(column[update]) for column in columns) for update in range(len(rounds))]
     return RetentionMatrix(tuple(scores), tuple(column.shape[1] for column in columns))
+
+
+def matrix_of(samples: Sequence[Sample]) -> RetentionMatrix | None:
+    """Return R[t, i] of the samples of all rounds together; None where there are none.
+
+    Args:
+        samples: Samples of `ask_batches` among any others.
+    """
+    told: dict[tuple[int, int], list[float]] = {}
+    for sample in samples:
+        if sample.metric == _ROUND:
+            told.setdefault((sample.details["update"], sample.details["batch"]), []).append(sample.value)
+    updates = range(1, max((update for update, _ in told), default=0) + 1)
+    if not updates:
+        return None
+    scores = [[told.get((update, batch), ()) for batch in updates] for update in updates]
+    return RetentionMatrix(
+        tuple(tuple(math.fsum(each) / len(each) if each else math.nan for each in row) for row in scores),
+        tuple(map(len, scores[-1])),
+    )
 
 
 def lifelong(rounds: Sequence[Sequence[Sample]], *, seed: int = 0) -> Evaluation:

@@ -59,3 +59,17 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
+
+
+@torch.no_grad()
+def residual_rms(model: LlamaForCausalLM | MemoryLlamaForCausalLM, layer: int, ids: Tensor) -> float:
+    """Root mean square of the residual stream that a block's FFN output is added to.
+
+    Args:
+        model: a Llama, with or without memory layers.
+        layer: index of the block.
+        ids: int64 [batch, time], begin token first, without padding. The begin token does not count: its
+            state is many times larger than that of any other.
+    """
+    residual, _ = ffn_inputs(model, layer, ids)
+    return float(residual[:, 1:].float().square().mean().sqrt())

@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memedit.evaluation.lifelong import RetentionMatrix, matrix_of
 from memedit.evaluation.samples import Evaluation, Sample
 from memedit.evaluation.statistics import Metric
 
 __all__ = ["print_evaluation", "print_metric_list", "write_samples"]
 
+_MOST_UPDATES = 12
 _FOOT = (
     "Brackets: 95 % interval; changes are paired. --json has the intervals of both states and every "
     "protocol; `memedit evaluate --list` says what each metric is."
@@ -55,10 +57,41 @@ def print_evaluation(console: Console, states: Mapping[str, Evaluation], differe
     for name, metric in changed.items():
         table.add_row(name, *[""] * len(states), _shown(metric), str(metric.n))
     console.print(table)
+    for name, found in states.items():
+        matrix = matrix_of(found.samples)
+        if matrix is not None:
+            _print_matrix(console, name, matrix)
     console.print(Text(_FOOT, style="dim"))
     notes = [(name, note) for name, found in states.items() for note in found.notes]
     for name, note in [*notes, *(("change", note) for note in differences.notes)]:
         console.print(Text(f"  note ({name}): {note}", style="yellow"))
+
+
+def _print_matrix(console: Console, name: str, matrix: RetentionMatrix) -> None:
+    """Print what was right of each batch after each update; of many updates the first ones and the last.
+
+    Args:
+        console: Where to.
+        name: Of the state that is the last update.
+        matrix: What `matrix_of` made of its samples.
+    """
+    last = len(matrix.scores) - 1
+    shown = [
+        place
+        for place in range(last + 1)
+        if last < _MOST_UPDATES or place in (*range(_MOST_UPDATES - 1), last)
+    ]
+    console.print(Text(f"\nretention matrix of {name}: right after update (down) of batch (across)"))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("after", justify="right")
+    for batch in shown:
+        table.add_column(f"{batch + 1}", justify="right")
+    for update in shown:
+        cells = [
+            _short(score, signed=False) if math.isfinite(score) else "" for score in matrix.scores[update]
+        ]
+        table.add_row(f"{update + 1}", *(cells[batch] for batch in shown))
+    console.print(table)
 
 
 def print_harness(

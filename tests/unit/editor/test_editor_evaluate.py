@@ -58,7 +58,7 @@ def test_the_model_wears_what_it_wore_when_all_is_done(taught):
 
 
 def test_a_second_evaluation_asks_nothing(taught, monkeypatch):
-    families = ["facts", "retained", "hallucination", "perplexity"]
+    families = ["facts", "retained", "hallucination", "lifelong", "perplexity", "health"]
     first = taught.evaluate(families=families)
 
     def refuse(*_, **__):
@@ -66,7 +66,8 @@ def test_a_second_evaluation_asks_nothing(taught, monkeypatch):
 
     monkeypatch.setattr(ModelRespondent, "answer", refuse)
     monkeypatch.setattr(ModelRespondent, "score", refuse)
-    monkeypatch.setattr("memedit.editor.families.measure_perplexity", refuse)
+    for measure in ("measure_perplexity", "prompt_routings", "residual_rms"):
+        monkeypatch.setattr(f"memedit.editor.families.{measure}", refuse)
     assert json.dumps(taught.evaluate(families=families).to_json()) == json.dumps(first.to_json())
 
 
@@ -76,10 +77,52 @@ def test_every_family_measures_or_says_why_not(taught):
     names = {metric.name for metric in measured.metrics}
     assert {"learned_exact_match", "retained", "look_alike_assertion_rate", "fluency", "perplexity"} <= names
     assert {"slick_unknown", "slot_collision_rate", "expected_calibration_error"} <= names
+    assert {"taught_auroc_membership", "backward_transfer", "written_row_norm_ratio"} <= names
     assert any("questions were not measured" in note for note in measured.notes)
     for metric in measured.metrics:
         assert metric.protocol
         assert metric.n >= 0
+
+
+def test_the_retention_matrix_is_what_every_state_on_the_way_answers(taught, world):
+    found = taught.evaluate(families=["lifelong"])
+    matrix = found.to_json()["states"]["current"]["retention_matrix"]
+    assert matrix["sizes"] == [1, 1]
+    first, second = (edit.id for edit in taught.store.edits())
+    facts = world.new_facts()[:2]
+    for update, edit in enumerate((first, second)):
+        asked = taught.evaluate(on=edit, against=None, families=["facts"]).states[edit].samples
+        right = {one.cluster: one.value for one in asked if one.metric == "learned_exact_match"}
+        expected = [right[fact.id] for fact in facts[: update + 1]]
+        assert matrix["scores"][update] == [*expected, *[None] * (1 - update)]
+    assert matrix["scores"][0][0] == 1
+    transfer = found.states["current"].metric("backward_transfer")
+    assert (transfer.value, transfer.n) == (matrix["scores"][1][0] - matrix["scores"][0][0], 1)
+    assert found.to_json()["states"]["base"]["retention_matrix"] is None
+    assert any("base wears no edit" in note for note in found.states["base"].notes)
+
+
+def test_membership_tells_taught_subjects_from_look_alikes(taught, look):
+    worn = look.overlay(taught.model)
+    found = taught.evaluate(families=["hallucination"])
+    auroc = found.states["current"].metric("taught_auroc_membership")
+    # The first subject's look-alikes and the second's: each is made to resemble a taught one.
+    assert auroc.n > 2
+    assert auroc.value > 0.6
+    with pytest.raises(KeyError):
+        found.states["base"].metric("taught_auroc_membership")
+    assert look.overlay(taught.model) == worn
+
+
+def test_results_are_split_by_what_the_model_knew_before(taught):
+    found = taught.evaluate(families=["facts", "slick"]).states["current"]
+    shares = {metric.name: metric for metric in found.metrics}
+    parts = [metric for name, metric in shares.items() if name.startswith("learned_exact_match[")]
+    assert sum(part.n for part in parts) == shares["learned_exact_match"].n == 2
+    right = sum(part.value * part.n for part in parts)
+    assert right == shares["learned_exact_match"].value * 2
+    unknown = shares.get("learned_exact_match[Unknown]")
+    assert (unknown.n if unknown else 0) == round(2 * shares["slick_unknown"].value)
 
 
 def test_samples_have_both_texts(taught, tmp_path):
