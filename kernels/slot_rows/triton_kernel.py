@@ -31,8 +31,9 @@ def slot_rows_kernel(
         below = (low < high) & (probed < slot)
         high = tl.where((low < high) & (probed >= slot), middle, high)
         low = tl.where(below, middle + 1, low)
-    found = tl.load(written_ptr + low, mask=low < num_written, other=-2)
-    tl.store(rows_ptr + place, tl.where(found == slot, low, -1), mask=inside)
+    # No number can stand for "past the end", since a slot may be any.
+    found = tl.load(written_ptr + low, mask=low < num_written, other=0)
+    tl.store(rows_ptr + place, tl.where((low < num_written) & (found == slot), low, -1), mask=inside)
 
 
 def slot_rows_triton(slots: Tensor, written: Tensor, name: str = "written") -> Tensor:

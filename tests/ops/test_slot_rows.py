@@ -58,6 +58,12 @@ def test_strided_input_and_none_at_all():
     assert (slot_rows(slots, written[:0]) == -1).all()
 
 
+@pytest.mark.parametrize("written", [[], [0], [0, 5, 2**62]])
+def test_any_number_is_a_slot_that_may_miss(written):
+    slots = torch.tensor([[-1, -2, -3], [-(2**63), 2**63 - 1, 1]])
+    assert (slot_rows(slots, torch.tensor(written, dtype=torch.int64)) == -1).all()
+
+
 @pytest.mark.parametrize("written", [[3, 1], [1, 1], [-1, 4]])
 def test_refuses_disorder(written):
     with pytest.raises(ValueError, match=r"^written: got"):
