@@ -44,7 +44,14 @@ def _full_precision(device: str) -> Iterator[None]:
             yield
     finally:
         for settings, precision in zip(lowered, before, strict=True):
-            settings.fp32_precision = precision
+            _put_back(settings, precision)
+
+
+def _put_back(settings: Any, precision: str) -> None:
+    # What a setting answers may be inherited. Written back, it would stay when what it comes from changes.
+    settings.fp32_precision = "none"
+    if settings.fp32_precision != precision:
+        settings.fp32_precision = precision
 
 
 def _matmul_settings() -> list[Any]:
@@ -55,7 +62,7 @@ def _matmul_settings() -> list[Any]:
 
 
 class _SettingsBeforeTorch29:
-    """The one setting of torch before 2.9, under the name that it has from there on."""
+    """The one setting of torch before 2.9, under the name that it has from there on; it inherits nothing."""
 
     @property
     def fp32_precision(self) -> str:
@@ -64,7 +71,7 @@ class _SettingsBeforeTorch29:
 
     @fp32_precision.setter
     def fp32_precision(self, precision: str) -> None:
-        torch.set_float32_matmul_precision("highest" if precision == "ieee" else precision)
+        torch.set_float32_matmul_precision("highest" if precision in ("ieee", "none") else precision)
 
 
 def _refuse_non_finite(scores: Tensor) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memedit_kernels.product_key_topk import product_key_topk
+from memedit_kernels.product_key_topk import half_scores, product_key_topk
 from memedit_kernels.product_key_topk import reference as reference_module
 
 # Half scores among which sums tie exactly, tie only after rounding to fp64 or fp32, or nearly tie.
@@ -234,6 +234,39 @@ def test_low_precision_products_do_not_reach_the_routing(lowered):
         torch.set_float32_matmul_precision(before)
     assert torch.equal(got[0], expected[0])
     assert torch.equal(got[1], expected[1])
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="nothing is inherited before 2.9")
+def test_a_precision_that_is_inherited_stays_inherited():
+    matmuls = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = torch.backends.fp32_precision
+    own = [matmul.fp32_precision for matmul in matmuls]
+    try:
+        for matmul in matmuls:
+            matmul.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"
+        product_key_topk(torch.randn(3, 2, 8), torch.randn(2, 2, 6, 4), 2)
+        assert [matmul.fp32_precision for matmul in matmuls] == ["tf32", "tf32"]
+        torch.backends.fp32_precision = "ieee"
+        assert [matmul.fp32_precision for matmul in matmuls] == ["ieee", "ieee"]
+    finally:
+        torch.backends.fp32_precision = before
+        for matmul, precision in zip(matmuls, own, strict=True):
+            matmul.fp32_precision = precision
+
+
+def test_the_one_setting_of_older_versions_is_put_back():
+    before = torch.get_float32_matmul_precision()
+    settings = half_scores._SettingsBeforeTorch29()
+    try:
+        for precision in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            found, settings.fp32_precision = settings.fp32_precision, "ieee"
+            assert torch.get_float32_matmul_precision() == "highest"
+            half_scores._put_back(settings, found)
+            assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def matmul_precision():
