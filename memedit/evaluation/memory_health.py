@@ -33,6 +33,8 @@ _USAGE, _COLLISIONS, _TWICE = "slot_usage", "slot_collision_rate", "rows_written
 _NORM, _RATIO = "written_row_norm", "written_row_norm_ratio"
 _ACCESSED, _KL = "slot_access_share", "slot_access_kl"
 _SLICE_ROWS = 65_536
+# No command counts what a text reads.
+_IN_PYTHON = " (in Python only: memory_health(..., accesses=...))"
 _LAMPLE = "Lample et al. 2019, Large Memory Layers with Product Keys, section 4.5"
 
 
@@ -51,8 +53,12 @@ METRICS = (
         "of the written rows / rms of the residual stream",
         better=None,
     ),
-    _info(_ACCESSED, "slots that a text reads at least once / slots", _LAMPLE, better=True),
-    _info(_KL, "sum over slots of z log(z * slots) in nats, z = share of the text's accesses", _LAMPLE),
+    _info(_ACCESSED, f"slots that a text reads at least once / slots{_IN_PYTHON}", _LAMPLE, better=True),
+    _info(
+        _KL,
+        f"sum over slots of z log(z * slots) in nats, z = share of the text's accesses{_IN_PYTHON}",
+        _LAMPLE,
+    ),
 )
 """The catalogue's entries."""
 

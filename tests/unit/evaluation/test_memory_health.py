@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from memedit.evaluation.catalogue import metric_info
 from memedit.evaluation.memory_health import WrittenRows, memory_health
 
 
@@ -119,3 +120,8 @@ def test_contradictions_are_refused():
             memory_health([wrong], num_slots=[8])
     with pytest.raises(ValueError, match="accesses"):
         memory_health([], num_slots=[8], accesses={0: [1.0]})
+
+
+def test_what_only_python_measures_says_so():
+    for name in ("slot_access_share", "slot_access_kl"):
+        assert "in Python only: memory_health(..., accesses=...)" in metric_info(name).formula
