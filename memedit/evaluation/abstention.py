@@ -37,9 +37,8 @@ DONT_KNOW = "I don't know"
 
 _PRECISION, _COVERAGE, _KEPT = "abstention_precision", "abstention_coverage", "abstention_right_kept"
 _SOURCE = "El-Yaniv and Wiener 2010, section 2"
-_PROTOCOL = (
-    "greedy generation, natural stop, right = match at the start; answered where the score is high enough"
-)
+_GENERATED = "greedy generation, natural stop"
+_PROTOCOL = f"{_GENERATED}, right = match at the start; answered where the score is high enough"
 
 METRICS = (
     MetricInfo(
@@ -47,7 +46,24 @@ METRICS = (
     ),
     MetricInfo(_COVERAGE, "abstention", "answered / asked", _SOURCE, _PROTOCOL, higher_is_better=None),
     MetricInfo(_KEPT, "abstention", "right answered / right", "memedit", _PROTOCOL, higher_is_better=True),
+    MetricInfo(
+        "abstention_memory_precision",
+        "abstention",
+        "right answered / answered, of what stored facts supported",
+        "memedit",
+        f"{_GENERATED}; learned facts, in a held-out wording if they have one, and as many look-alikes",
+        higher_is_better=True,
+    ),
+    MetricInfo(
+        "abstention_other_relation",
+        "abstention",
+        "answered with the stored fact / asked for another relation of a learned fact's subject",
+        "memedit",
+        f"{_GENERATED}; prompts of other relations behind the subjects of learned facts",
+        higher_is_better=False,
+    ),
 )
+"""The catalogue's entries; the last two need a store and are measured by memedit.editor."""
 
 
 @dataclass(frozen=True)

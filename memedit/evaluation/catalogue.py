@@ -17,16 +17,17 @@ from typing import Any
 __all__ = ["FAMILY_MODULES", "MetricInfo", "all_metrics", "metric_info"]
 
 FAMILY_MODULES: tuple[str, ...] = (
+    "recall",
     "learned",
     "generalised",
     "counterfact",
     "locality",
-    "retention",
     "lifelong",
     "edit_age",
     "last_written",
     "open_questions",
     "fluency",
+    "retention",
     "assertions",
     "truthfulqa",
     "self_aware",

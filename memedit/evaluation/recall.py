@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from memedit.evaluation.catalogue import MetricInfo
 from memedit.evaluation.matching import matches, normalise
 from memedit.evaluation.respondent import ModelRespondent, Respondent
 from memedit.evaluation.statistics import Metric, share_metric
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HELD_OUT_WORDING",
+    "METRICS",
     "QUESTION",
     "TRAINED_WORDING",
     "Answered",
@@ -43,6 +45,23 @@ _GROUP_TEXT = {
     HELD_OUT_WORDING: "held-out wordings",
     QUESTION: "question form never trained",
 }
+
+
+def protocol(group: str) -> str:
+    """Return the protocol line of recall on a group of questions."""
+    what = _GROUP_TEXT.get(group, group.replace("_", " "))
+    return (
+        f"greedy generation, natural stop, exact match of target or alias at the start of the answer, {what}"
+    )
+
+
+METRICS = tuple(
+    MetricInfo(
+        group, "inject", "right answers / questions", "memedit", protocol(group), higher_is_better=True
+    )
+    for group in _GROUP_TEXT
+)
+"""The catalogue's entries: what `memedit inject` reports of the facts that it taught."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +165,6 @@ def answer_questions(
     """
     asked = ModelRespondent(model, tokenizer, progress)
     return ask_questions(asked, questions, max_new_tokens=max_new_tokens, description=description)
-
-
-def protocol(group: str) -> str:
-    """Return the protocol line of recall on a group of questions."""
-    what = _GROUP_TEXT.get(group, group.replace("_", " "))
-    return (
-        f"greedy generation, natural stop, exact match of target or alias at the start of the answer, {what}"
-    )
 
 
 def recall_metric(answered: Iterable[Answered], name: str, how: str | None = None) -> Metric:
