@@ -14,6 +14,7 @@ import click
 
 from memedit.cli.datasets import dataset_options, noted_records
 from memedit.cli.options import json_option, model_option, print_json, store_option
+from memedit.errors import UsageError
 
 if TYPE_CHECKING:
     from memedit.editor.evaluating import Evaluated
@@ -118,24 +119,23 @@ def evaluate(
     if list_metrics:
         _print_list(as_json=as_json)
         return
+    _require_folder(samples)
     records = None
     if data is not None:
         records = noted_records(data, format_name, target_convention=target_convention, skip_bad=skip_bad)
     found = _evaluated(records, model, store, asked)
-    if samples is not None:
-        from memedit.reports.evaluation import write_samples
-
-        click.echo(f"{write_samples(samples, found.states):,} samples in {samples}", err=True)
     if as_json:
         print_json({**found.to_json(), "data": records.counts() if records else None})
-        return
-    from memedit.reports.console import report_console
-    from memedit.reports.evaluation import print_evaluation, print_harness
+    else:
+        _print_found(found)
+    # What took minutes to measure is shown before anything can go wrong with a file.
+    if samples is not None:
+        _write_samples(samples, found)
 
-    if not found.harness or any(state.metrics for state in found.states.values()):
-        print_evaluation(report_console(), found.states, found.differences)
-    if found.harness:
-        print_harness(report_console(), found.harness, found.harness_differences)
+
+def _require_folder(samples: Path | None) -> None:
+    if samples is not None and not samples.parent.is_dir():
+        raise UsageError(f"--samples {samples}: there is no folder {samples.parent}", remedy="Make it first.")
 
 
 def _evaluated(records: Records | None, model: str | None, store: Path, asked: dict[str, Any]) -> Evaluated:
@@ -162,6 +162,29 @@ def _evaluated(records: Records | None, model: str | None, store: Path, asked: d
                 seed=asked["seed"],
                 progress=progress,
             )
+
+
+def _print_found(found: Evaluated) -> None:
+    from memedit.reports.console import report_console
+    from memedit.reports.evaluation import print_evaluation, print_harness
+
+    if not found.harness or any(state.metrics for state in found.states.values()):
+        print_evaluation(report_console(), found.states, found.differences)
+    if found.harness:
+        print_harness(report_console(), found.harness, found.harness_differences)
+
+
+def _write_samples(path: Path, found: Evaluated) -> None:
+    from memedit.reports.evaluation import write_samples
+
+    try:
+        number = write_samples(path, found.states)
+    except OSError as error:
+        raise UsageError(
+            f"--samples {path} cannot be written: {error.strerror or error}",
+            remedy="Name a file in a folder that you may write to.",
+        ) from error
+    click.echo(f"{number:,} samples in {path}", err=True)
 
 
 def _print_list(*, as_json: bool) -> None:
