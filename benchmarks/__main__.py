@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.timings import print_timings, summed_up
 
 ROOT = Path(__file__).parents[1]
 QUESTION = "If you live in Nouadhibou, your country is"
@@ -54,22 +55,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     runs = [one_run(arguments.facts) for _ in range(arguments.runs)]
-    figures = {
-        name: {
-            "n": len(runs),
-            "median": round(statistics.median(run[name] for run in runs), 3),
-            "low": round(min(run[name] for run in runs), 3),
-            "high": round(max(run[name] for run in runs), 3),
-        }
-        for name in runs[0]
-    }
+    figures = summed_up(runs)
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
     if arguments.json:
         print(json.dumps({"seconds": figures, "largest_peak_memory_mb": round(peak_mb, 1)}))
         return
-    print(f"{'command':22} {'n':>3} {'median s':>9} {'low':>8} {'high':>8}")
-    for name, row in figures.items():
-        print(f"{name:22} {row['n']:3} {row['median']:9.2f} {row['low']:8.2f} {row['high']:8.2f}")
+    print_timings("command", figures)
     print(f"largest peak memory of a process: {peak_mb:,.0f} MB")
 
 

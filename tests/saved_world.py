@@ -43,17 +43,24 @@ def commit_patch(store, fingerprint, *, scale, seed=0, num_rows=400, status="fai
         num_rows: how many rows are written.
         status: what the journal says of the edit's one fact, which the rows do not teach.
     """
-    import numpy as np
+    from memedit.store import NewEdit, Store
 
-    from memedit.store import UNGATED, NewEdit, Owner, Patch, Store, TablePatch
-
-    model = small_world.opened_world().model
-    generator = np.random.default_rng(seed)
-    slots = np.sort(generator.choice(model.config.num_slots, num_rows, replace=False)).astype(np.int64)
-    delta = (scale * generator.standard_normal((num_rows, model.config.value_dim))).astype(np.float32)
     fact = small_world.land_fact("Zubrow", "Nowhere")
-    owners = np.full(num_rows, UNGATED, dtype=np.int64)
-    patch = Patch((TablePatch(slots, delta, owners),), (Owner("Zubrow", 0.4, (fact.id,)),), {})
+    patch = random_patch(scale=scale, fact_id=fact.id, seed=seed, num_rows=num_rows)
     outcome = {"fact_id": fact.id, "status": status, "before": "", "after": fact.target}
     with Store.open(store, fingerprint=fingerprint) as opened:
         return opened.commit(NewEdit((fact,), (outcome,), patch, {}, seed, "2026-01-02T03:04:05+00:00"))
+
+
+def random_patch(*, scale, fact_id, seed=0, num_rows=400):
+    """A patch of random rows that no gate guards, as no training makes it."""
+    import numpy as np
+
+    from memedit.store import UNGATED, Owner, Patch, TablePatch
+
+    config = small_world.opened_world().model.config
+    generator = np.random.default_rng(seed)
+    slots = np.sort(generator.choice(config.num_slots, num_rows, replace=False)).astype(np.int64)
+    delta = (scale * generator.standard_normal((num_rows, config.value_dim))).astype(np.float32)
+    owners = np.full(num_rows, UNGATED, dtype=np.int64)
+    return Patch((TablePatch(slots, delta, owners),), (Owner("Zubrow", 0.4, (fact_id,)),), {})

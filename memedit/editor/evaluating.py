@@ -19,6 +19,7 @@ import torch
 
 from memedit.editor.families import FAMILIES, Family, Subject
 from memedit.editor.overlays import composed_overlay, wearing
+from memedit.editor.reporting import versions
 from memedit.errors import UsageError
 from memedit.evaluation.drawing import Drawing
 from memedit.evaluation.generation import Generation
@@ -123,8 +124,11 @@ class States:
         """Name a state for the cache: equal only for equal answers."""
         worn = set(self.edits(name))
         hashes = [edit.patch_sha256 for edit in self.store.edits() if edit.id in worn]
-        # The number of threads decides the order of summation.
-        return "/".join([self.store.fingerprint, f"threads-{torch.get_num_threads()}", *hashes])
+        model = self.opened.model
+        # What decides an answer's last bits: the libraries, the device and, by order of sums, its threads.
+        made_with = [f"{library}-{version}" for library, version in versions().items() if library != "python"]
+        rounding = [str(model.dtype), model.device.type, f"threads-{torch.get_num_threads()}"]
+        return "/".join([self.store.fingerprint, *made_with, *rounding, *hashes])
 
     @contextmanager
     def worn(self, name: str) -> Iterator[None]:
@@ -214,7 +218,7 @@ def evaluate(
     Args:
         states: the model.
         names: one state, or the reference and the state that is compared with it.
-        facts: facts with probes; empty = those that the active edits injected.
+        facts: facts with probes.
         questions: questions that cannot be taught.
         families: names of FAMILIES, in the order of the result.
         text: general text, for perplexity.
@@ -226,11 +230,10 @@ def evaluate(
     unknown = [name for name in families if name not in FAMILIES]
     if unknown:
         raise UsageError(f"family: got {unknown[0]!r}, expected one of {', '.join(FAMILIES)}")
-    asked = list(facts) or [item.fact for item in states.store.facts()]
     found: dict[str, list[Evaluation]] = {name: [] for name in names}
     changes: list[Evaluation] = []
     for family in (FAMILIES[name] for name in families):
-        subjects = [Subject(states, name, asked, list(questions), text, seed) for name in names]
+        subjects = [Subject(states, name, list(facts), list(questions), text, seed) for name in names]
         parts = [_measured(family, subject) for subject in subjects]
         for name, part in zip(names, parts, strict=True):
             found[name].append(part)

@@ -30,7 +30,7 @@ from memedit.evaluation.lifelong import METRICS as LIFELONG
 from memedit.evaluation.lifelong import ask_batches, lifelong
 from memedit.evaluation.locality import agreement
 from memedit.evaluation.memory_health import WrittenRows, memory_health
-from memedit.evaluation.open_questions import open_questions, relative_drop
+from memedit.evaluation.open_questions import open_questions, open_retention_questions, relative_drop
 from memedit.evaluation.perplexity import Perplexity, measure_perplexity, perplexity_ratio, text_chunks
 from memedit.evaluation.retention import ask_known, retained, retention_questions, well_known_facts
 from memedit.evaluation.samples import Evaluation, Sample, difference_metric, joined
@@ -158,10 +158,11 @@ def _questions_changed(first: Subject, before: Evaluation, second: Subject, afte
 
 
 def _retained(subject: Subject) -> Evaluation:
-    """What a state still knows of what the base model knew, and of what was injected up to it."""
+    """What a state still knows of what the base model knew (given questions too) and of what was injected."""
     states = subject.states
     replaced = [item.fact for item in states.store.facts()]
     suite = retention_questions(well_known_facts(), replaced_by=replaced)
+    suite += open_retention_questions(subject.of_kind("open"))
     known = ask_known(states.respondent("base"), suite)
     respondent = states.respondent(subject.name)
     parts = [retained(respondent, known)]

@@ -307,10 +307,11 @@ class Editor:
         records = data if isinstance(data, Records) or data is None else read_records(data)
         names = [on] if against is None or against == on else [against, on]
         states = States(self._opened, self.store, progress)
+        facts = [item.fact for item in self.store.facts()] if records is None else records.facts
         found = evaluate(
             states,
             names,
-            records.facts[:limit] if records else (),
+            facts[:limit],
             records.questions[:limit] if records else (),
             families=families,
             text=general_text(text),

@@ -34,6 +34,8 @@ from memedit.evaluation import (
     measure_leak,
     measure_perplexity,
     perplexity_ratio,
+    retention_questions,
+    well_known_facts,
 )
 from memedit.facts import Fact, find_conflicts
 from memedit.modeling import Overlay
@@ -139,10 +141,29 @@ class Injection:
         Raises:
             FactsError: when a fact contradicts a stored one.
         """
+        self._require_reachable(facts)
         settled = already_stored(facts, self.store)
         unknown, known = self.unknown([fact for fact in facts if fact.id not in settled])
         settled.update({outcome.fact.id: outcome for outcome in known})
         return settled, self.run(unknown, state) if unknown else None
+
+    def _require_reachable(self, facts: Sequence[Fact]) -> None:
+        """Refuse a target that no text can hold, since generation stops at the tokens that it is made of.
+
+        Raises:
+            FactsError: when a target or alias has a special token of the model in it.
+        """
+        special = set(self.tokenizer.all_special_ids)
+        told = [(fact, answer) for fact in facts for answer in fact.answers]
+        for fact, answer in told:
+            held = special & set(self.tokenizer(f" {answer}", add_special_tokens=False)["input_ids"])
+            if held:
+                token = self.tokenizer.decode([min(held)])
+                raise FactsError(
+                    f"target: got {answer!r}, expected text without {token!r}: an answer ends at it",
+                    line=fact.line,
+                    remedy="Leave the token out of the target.",
+                )
 
     def unknown(self, facts: Sequence[Fact]) -> tuple[list[Fact], list[FactOutcome]]:
         """Tell facts that the model does not know from those answered right in every given wording."""
@@ -194,8 +215,11 @@ class Injection:
         self, baseline: Baseline, facts: Sequence[Fact], answered: Sequence[Answered], leak: Leak, text: str
     ) -> Measurements:
         """Measure what must stay, and let the gate decide."""
-        changing = {fact.prompt for fact in facts}
-        kept = [item for item in baseline.answered if item.question.prompt not in changing]
+        # What the facts state anew is meant to change.
+        stored = [item.fact for item in self.store.facts()]
+        staying = retention_questions(well_known_facts(), stored, replaced_by=facts)
+        prompts = {question.prompt for question in staying}
+        kept = [item for item in baseline.answered if item.question.prompt in prompts]
         again = self._ask([item.question for item in kept], MAX_NEW_TOKENS, "Asking what must stay")
         perplexity = measure_perplexity(self.model, self.tokenizer, text, progress=self.progress)
         assert baseline.perplexity is not None

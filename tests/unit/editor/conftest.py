@@ -40,8 +40,8 @@ class EditorAtWork:
 def few_well_known_facts(monkeypatch):
     """The retention suite is what the small model was trained on."""
     monkeypatch.setattr("memedit.editor.measuring.well_known_facts", small_world.known_facts)
-    monkeypatch.setattr("memedit.editor.testing.well_known_facts", small_world.known_facts)
-    monkeypatch.setattr("memedit.editor.families.well_known_facts", small_world.known_facts)
+    for module in ("testing", "families", "transaction"):
+        monkeypatch.setattr(f"memedit.editor.{module}.well_known_facts", small_world.known_facts)
     from memedit.facts import look_alikes
 
     for module in ("measuring", "families"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+from dataclasses import replace
 
 import pytest
 import torch
+from saved_world import HARMFUL, random_patch
 
 from memedit.editor.results import EditRefused
-from memedit.errors import StoreError, StoreLocked
+from memedit.errors import FactsError, StoreError, StoreLocked
 from memedit.facts import Fact
 from memedit.progress import NULL_PROGRESS
 from memedit.store import Store, durable_file
@@ -195,6 +197,55 @@ def test_the_gate_refuses_and_nothing_is_written(work, editor, two_facts, settle
         assert forced.report["gate"]["passed"] is False
         editor.undo(forced.id)
     assert [edit.active for edit in editor.store.edits()] == [True, False]
+
+
+@pytest.mark.parametrize("gate", ["quick", "full"])
+def test_a_harmful_edit_is_refused_within_the_usual_limits(
+    work, editor, world, two_facts, settled, monkeypatch, gate
+):
+    # Rows without an owner, far larger than any that is trained, break what the model knew.
+    from memedit.editor import transaction
+
+    def harm(injection, facts):
+        _, result = train(injection, facts)
+        return random_patch(scale=HARMFUL, fact_id=facts[0].id), result
+
+    train = transaction.Injection._train
+    with monkeypatch.context() as patched:
+        patched.setattr(transaction.Injection, "_train", harm)
+        with pytest.raises(EditRefused, match="retained facts were lost") as refused:
+            work.inject(editor, two_facts[1], gate=gate)
+    edit = refused.value.edit
+    assert (edit.committed, edit.report["gate"]["passed"]) == (False, False)
+    lost = edit.report["retained_lost"]
+    asked = {world.PROMPT.format(land) for land in (*world.LANDS, *world.NEW_LANDS)}
+    assert {item["prompt"] for item in lost} <= asked
+    assert len(lost) > edit.report["metrics"]["retained"]["n"] / 4
+    settled()
+
+
+def test_what_a_fact_states_anew_in_another_wording_is_not_lost(work, editor, world, monkeypatch):
+    told = [replace(fact, relation="capital") for fact in world.known_facts()]
+    for module in ("measuring", "transaction"):
+        monkeypatch.setattr(f"memedit.editor.{module}.well_known_facts", lambda: told)
+    anew = replace(
+        told[0], id="anew", prompt=world.PARAPHRASES[0].format(told[0].subject), target="Nomi", paraphrases=()
+    )
+    edit = work.inject(editor, anew, dry_run=True)
+    unlike = replace(anew, id="unlike", relation=None, subject=told[0].subject)
+    assert (
+        edit.report["metrics"]["retained"]["n"] + 1
+        == (work.inject(editor, unlike, dry_run=True).report["metrics"]["retained"]["n"])
+    )
+    assert told[0].prompt not in {item["prompt"] for item in edit.report["retained_lost"]}
+
+
+@pytest.mark.parametrize("target", ["<|im_end|>", "Lutz<|endoftext|>"])
+def test_a_target_that_ends_every_answer_is_refused(work, editor, two_facts, target):
+    with pytest.raises(FactsError, match="an answer ends at it") as refused:
+        work.inject(editor, replace(two_facts[0], target=target))
+    assert refused.value.line == 1
+    assert editor.store.edits() in ([], ())
 
 
 def test_forgetting_is_refused(work, editor, world, settled):

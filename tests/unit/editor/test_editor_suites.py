@@ -15,14 +15,6 @@ from memedit.evaluation.suite_building import SuiteSettings
 SEEDS = range(20)
 
 
-@pytest.fixture(autouse=True)
-def short_text(work, monkeypatch):
-    """The base model's perplexity, which the implied suite's cache entry holds, on a few words."""
-    monkeypatch.setattr(
-        "memedit.editor.session.general_text", lambda _=None: work.text.read_text(encoding="utf-8")
-    )
-
-
 @pytest.fixture
 def careful(world):
     """Settings whose gate opens for the subject alone: an edit with them is harmless."""
@@ -74,8 +66,11 @@ def test_a_harmless_edit_passes_with_every_seed(work, editor, world, careful):
     fact, *_ = world.new_facts()
     verdicts, taught = [], 0
     for seed in SEEDS:
-        edit = work.inject(editor, fact, settings=careful, seed=seed)
-        taught += edit.report["counts"]["learned"]
+        # Refused by the gate, it would raise.
+        edit = work.inject(editor, fact, settings=careful, seed=seed, gate=("quick", "full")[seed % 2])
+        assert edit.report["gate"]["passed"]
+        assert edit.report["metrics"]["retained"]["n"] >= 20
+        taught += edit.committed
         verdicts.append(editor.test(suite).passed)
         if edit.committed:
             editor.undo()
