@@ -33,6 +33,9 @@ VERSION = 1
 _MAX_ERRORS = 20
 _HEADER = (MARK, "collect", "seed", "limits", "model")
 _ITEM = ("id", "group", "prompt", "answers", "baseline")
+_ONE_LINE = (
+    "Write each answer in one line; a generated answer ends at a line break, so it could never be right."
+)
 _MEANT = {
     "answer": "answers",
     "target": "answers",
@@ -153,7 +156,14 @@ def header_record(suite: Suite) -> dict[str, Any]:
 
 
 def item_record(item: SuiteItem) -> dict[str, Any]:
-    """Return an item as a file holds it."""
+    """Return an item as a file holds it.
+
+    Raises:
+        SuiteError: an answer has a line break, so that the file could not be read again.
+    """
+    message = _line_break(item.answers)
+    if message:
+        raise SuiteError(f"item {item.id}: {message}", line=item.line, remedy=_ONE_LINE)
     record: dict[str, Any] = {
         "id": item.id,
         "group": item.group,
@@ -250,12 +260,24 @@ def _item(record: Record) -> SuiteItem:
     answers = record.value("answers", list, 'a list of texts, such as ["Paris"]', [])
     if not all(isinstance(answer, str) for answer in answers):
         raise record.error(f"answers must be a list of texts, got {shown(answers)}", "answers")
+    message = _line_break(answers)
+    if message:
+        raise record.error(message, "answers", _ONE_LINE)
     baseline = _baseline(record)
     try:
         return SuiteItem(name, prompt, tuple(answers), group, baseline, record.line_of(""))
     except SuiteError as error:
         key = next((key for key in _ITEM if error.message.startswith(key)), "")
         raise record.error(error.message, key, error.remedy) from error
+
+
+def _line_break(answers: Sequence[str]) -> str:
+    """What is wrong with the first answer of several lines, in words; empty where there is none."""
+    for number, answer in enumerate(answers):
+        # An end of line around the answer is a space like any other, as in a file of facts.
+        if len(answer.strip().splitlines()) > 1:
+            return f"answers[{number}] has a line break: {shown(answer)}"
+    return ""
 
 
 def _baseline(record: Record) -> GivenAnswer | None:

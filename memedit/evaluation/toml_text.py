@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["key_line", "table_lines", "toml_pair", "toml_table", "toml_value"]
 
@@ -30,12 +30,7 @@ def table_lines(lines: Sequence[str], name: str) -> list[int]:
         Line numbers, counted from 1.
     """
     header = re.compile(rf'\s*\[\[\s*(?:{name}|"{name}"|\'{name}\')\s*\]\]')
-    found, open_string = [], None
-    for number, line in enumerate(lines, start=1):
-        if open_string is None and header.match(line):
-            found.append(number)
-        open_string = _open_string(line, open_string)
-    return found
+    return [number for number, line in _outside_strings(lines, 1, len(lines) + 1) if header.match(line)]
 
 
 def key_line(lines: Sequence[str], start: int, end: int, key: str) -> int:
@@ -50,7 +45,8 @@ def key_line(lines: Sequence[str], start: int, end: int, key: str) -> int:
         The line, or `start` where the key is not there.
     """
     pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
-    return next((n for n in range(start, min(end, len(lines) + 1)) if pattern.match(lines[n - 1])), start)
+    found = (number for number, line in _outside_strings(lines, start, end) if pattern.match(line))
+    return next(found, start)
 
 
 def toml_table(header: str, values: Mapping[str, object], notes: Mapping[str, str] | None = None) -> str:
@@ -95,6 +91,15 @@ def _escaped(code: int) -> str:
     if 0xD800 <= code <= 0xDFFF:
         return "\\ufffd"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _outside_strings(lines: Sequence[str], start: int, end: int) -> Iterator[tuple[int, str]]:
+    """The lines that do not begin within a string, numbered from 1; the one at `start` does not."""
+    open_string = None
+    for number, line in enumerate(lines[start - 1 : end - 1], start=start):
+        if open_string is None:
+            yield number, line
+        open_string = _open_string(line, open_string)
 
 
 def _open_string(line: str, open_string: str | None) -> str | None:
