@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["editor_for_asking", "require_store", "require_stores_model"]
 
 
-def require_store(store: Path) -> bool:
+def require_store(store: Path, *, otherwise: str = "asking the model without edits") -> bool:
     """Return whether there is a store.
 
     Args:
         store: The value of --store.
+        otherwise: What happens where there is none and none was named, for the note.
     Raises:
         UsageError: it is not there although the user named it.
     """
@@ -42,7 +43,7 @@ def require_store(store: Path) -> bool:
             f"there is no store at {store}",
             remedy="Check --store, or leave it out to ask the model without edits.",
         )
-    click.echo(f"note: there is no store at {store}: asking the model without edits", err=True)
+    click.echo(f"note: there is no store at {store}: {otherwise}", err=True)
     return False
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from memedit.cli.asking import require_store
 from memedit.cli.datasets import dataset_options, noted_records
 from memedit.cli.options import json_option, model_option, print_json, store_option
 from memedit.errors import UsageError
@@ -120,6 +122,8 @@ def evaluate(
         _print_list(as_json=as_json)
         return
     _require_folder(samples)
+    _require_two_states(asked["on"], asked["against"])
+    require_store(store, otherwise="measuring the model without edits, and its answers are not kept")
     records = None
     if data is not None:
         records = noted_records(data, format_name, target_convention=target_convention, skip_bad=skip_bad)
@@ -136,6 +140,19 @@ def evaluate(
 def _require_folder(samples: Path | None) -> None:
     if samples is not None and not samples.parent.is_dir():
         raise UsageError(f"--samples {samples}: there is no folder {samples.parent}", remedy="Make it first.")
+
+
+def _require_two_states(on: str, against: str) -> None:
+    """Refuse a comparison of a state with itself; a note where nobody asked for the comparison."""
+    if on != against:
+        return
+    named = click.get_current_context().get_parameter_source("against")
+    if named not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP):
+        raise UsageError(
+            f"--on and --against name the same state, got {on} twice",
+            remedy="Name two states, or write --against none for one.",
+        )
+    click.echo(f"note: {on} is compared with nothing", err=True)
 
 
 def _evaluated(records: Records | None, model: str | None, store: Path, asked: dict[str, Any]) -> Evaluated:

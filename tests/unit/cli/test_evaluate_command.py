@@ -145,12 +145,37 @@ def test_mistakes_are_said_before_a_model_is_loaded(cli, unopened, tmp_path):
         (("bad.jsonl",), "bad.jsonl:1"),
         (("nowhere.jsonl",), "nowhere.jsonl does not exist"),
         (("--samples", "nope/x.jsonl"), "--samples nope/x.jsonl: there is no folder nope"),
+        (("--store", "typo"), "there is no store at typo"),
+        (("--store", ".memedit"), "there is no store at .memedit"),
+        (("--on", "base", "--against", "base"), "--on and --against name the same state, got base twice"),
+        (("--on", "e0001", "--against", "e0001"), "name the same state, got e0001 twice"),
         (("--family", "everything"), "'everything' is not one of"),
         (("--limit", "0"), "0 is not in the range x>=1"),
     ):
         result = cli(*arguments, code=2)
         assert said in result.stderr
         assert result.stdout == ""
+
+
+def test_without_a_store_a_note_says_what_is_measured(cli, facts, tmp_path):
+    note = "note: there is no store at .memedit: measuring the model without edits, and its answers are not"
+    result = cli(facts, "--family", "facts", "--json")
+    assert note in result.stderr
+    states = json.loads(result.stdout)["states"]
+    assert states["base"] == states["current"]
+    assert not (tmp_path / ".memedit").exists()
+
+
+def test_a_store_is_not_noted(cli, edits):
+    assert "note:" not in cli("--family", "health").stderr
+
+
+def test_a_state_that_is_compared_with_nothing_is_noted(cli, edits, facts):
+    options = (facts, "--family", "facts", "--on", "base", "--json")
+    result = cli(*options)
+    assert "note: base is compared with nothing" in result.stderr
+    assert list(json.loads(result.stdout)["states"]) == ["base"]
+    assert "note:" not in cli(*options, "--against", "none").stderr
 
 
 def test_an_unknown_edit_is_named_with_those_there_are(cli, edits):
