@@ -42,7 +42,6 @@ def test_stays_within_memory_and_patch_size(injected):
     assert injected.report["patch_bytes"] <= 15_000_000
 
 
-def test_the_quick_gate_is_less_than_a_third_of_the_edit(injected):
+def test_the_quick_gate_is_at_most_30_percent_of_the_edit(injected):
     seconds = injected.report["seconds"]
-    # 30 % is the aim; a machine that does other things sways both.
-    assert seconds["gate"] <= 0.33 * seconds["total"]
+    assert seconds["gate"] <= 0.30 * seconds["total"]
