@@ -8,6 +8,7 @@ does. Most look-ups hit no written row at all, so everything here works on a lis
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 UNGATED = -1
 """Owner of a written row that no gate guards: it always counts with its plain routing weight."""
@@ -82,8 +83,7 @@ def gate_hits(
     if len(token_of) == 0:
         return gated, best_owner, weight_of.new_zeros(num_tokens)
     # One group for each (token, owner) that occurs; groups are in order of token, then owner.
-    groups, group_of = torch.unique(token_of * num_owners + owner_of, return_inverse=True)
-    group_weight = weight_of.new_zeros(len(groups)).index_add(0, group_of, weight_of)
+    groups, group_of, group_weight = _grouped(token_of * num_owners + owner_of, weight_of)
     group_token, group_owner = groups // num_owners, groups % num_owners
     with torch.no_grad():
         best_weight = weight_of.new_zeros(num_tokens).scatter_reduce(0, group_token, group_weight, "amax")
@@ -96,8 +96,20 @@ def gate_hits(
         is_open = (best_weight > 0) & (mass >= thresholds.to(mass.dtype)[best_owner.clamp(min=0)])
         speaks = is_open[token_of] & (owner_of == best_owner[token_of])
     # Where an owner is silent its sum may be 0, and 0 / 0 would reach the gradient.
-    share = (weight_of / group_weight[group_of].masked_fill(~speaks, 1.0)).masked_fill(~speaks, 0.0)
-    return gated.masked_scatter(owned, share), best_owner, mass
+    total = functional.embedding(group_of, group_weight.unsqueeze(1)).squeeze(1).masked_fill(~speaks, 1.0)
+    return gated.masked_scatter(owned, (weight_of / total).masked_fill(~speaks, 0.0)), best_owner, mass
+
+
+def _grouped(keys: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct keys, ascending, the group of each hit, and each group's sum in the order of its hits.
+
+    index_add and the gradient of an index add with atomics, in no fixed order; bags and embeddings do not.
+    """
+    ordered, order = keys.sort(stable=True)
+    groups, place, counts = ordered.unique_consecutive(return_inverse=True, return_counts=True)
+    group_of = torch.empty_like(order).scatter_(0, order, place)
+    sums = functional.embedding_bag(order, weights.unsqueeze(1), counts.cumsum(0) - counts, mode="sum")
+    return groups, group_of, sums.squeeze(1)
 
 
 def gate_gradient(grad_gated: Tensor, gated: Tensor, owner_per_lookup: Tensor, weights: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memedit_kernels.slot_bag import NOT_WRITTEN, UNGATED, lookup_owners, ownership_gate
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def looped_gate(owners, weights, thresholds, heads):
@@ -79,6 +80,43 @@ def test_gradients_reach_the_weights():
     thresholds = torch.tensor([0.2, 0.2], dtype=torch.float64)
     weights.requires_grad_()
     assert torch.autograd.gradcheck(lambda w: ownership_gate(owners, w, thresholds, 1)[0], (weights,))
+
+
+class RecordedOps(TorchDispatchMode):
+    """Names of the ops that torch runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__.rstrip("_"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_sum_is_left_to_the_order_in_which_threads_come():
+    """On a GPU these ops add with atomics; the CPU's results cannot show it."""
+    owners, weights = torch.randint(NOT_WRITTEN, 3, (20, 12)), torch.rand(20, 12, requires_grad=True)
+    with RecordedOps() as recorded:
+        ownership_gate(owners, weights, torch.zeros(3), heads=2)[0].sum().backward()
+    assert {"embedding_dense_backward", "sort"} <= recorded.names
+    assert not recorded.names & {"index_add", "scatter_add", "index_reduce", "put"}
+
+
+def test_the_same_bits_whatever_the_number_of_threads():
+    owners = torch.randint(0, 2, (500, 256))
+    weights, grad = torch.rand(owners.shape, requires_grad=True), torch.randn(owners.shape)
+    results, threads = [], torch.get_num_threads()
+    # The fixture's setting makes torch pick ops that add in order, which a user's process does not.
+    torch.use_deterministic_algorithms(mode=False)
+    try:
+        for run in range(20):
+            torch.set_num_threads(1 + run % 4)
+            gated, _, mass = ownership_gate(owners, weights, torch.zeros(2), heads=2)
+            results.append((gated, mass, *torch.autograd.grad(gated, weights, grad)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for run in results[1:] for pair in zip(run, results[0], strict=True))
 
 
 def test_owners_of_lookups():
