@@ -11,11 +11,12 @@ from memedit.evaluation.generation import Generation
 from memedit.evaluation.scoring import Scored
 
 END = 0
+END_TEXT = "<|im_end|>"
 CONFIDENCE_LOGIT = 10.0
 
 
 class CharTokenizer:
-    """One token per character; token 0 begins and ends a text."""
+    """One token per character; token 0 begins and ends a text, and so does its name within one."""
 
     is_fast = True
 
@@ -28,7 +29,8 @@ class CharTokenizer:
         return len(self.chars)
 
     def __call__(self, text, add_special_tokens=True):
-        return {"input_ids": [self.ids[char] for char in text]}
+        first, *more = ([self.ids[char] for char in part] for part in text.split(END_TEXT))
+        return {"input_ids": [*first, *(token for part in more for token in (END, *part))]}
 
     def decode(self, ids, skip_special_tokens=False, clean_up_tokenization_spaces=True):
         return "".join(self.chars[index] for index in ids)
@@ -86,7 +88,8 @@ class TableModel(torch.nn.Module):
         prompt = max((p for p in self.answers if text.startswith(p)), key=len)
         said, answer = text[len(prompt) :], self.answers[prompt]
         assert answer.startswith(said)
-        return self.tokenizer.ids[answer[len(said)]] if said != answer else END
+        rest = answer[len(said) :]
+        return self.tokenizer.ids[rest[0]] if rest and not rest.startswith(END_TEXT) else END
 
 
 @pytest.fixture
