@@ -195,7 +195,7 @@ def _write_samples(path: Path, found: Evaluated) -> None:
     from memedit.reports.evaluation import write_samples
 
     try:
-        number = write_samples(path, found.states)
+        number = write_samples(path, found.states, found.differences, found.harness)
     except OSError as error:
         raise UsageError(
             f"--samples {path} cannot be written: {error.strerror or error}",

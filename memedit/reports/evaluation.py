@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from memedit.evaluation.lifelong import RetentionMatrix, matrix_of
+from memedit.evaluation.matching import normalise
 from memedit.evaluation.samples import Evaluation, Sample
 from memedit.evaluation.statistics import Metric
 
-__all__ = ["print_evaluation", "print_metric_list", "write_samples"]
+__all__ = ["print_evaluation", "print_harness", "print_metric_list", "write_samples"]
 
 _MOST_UPDATES = 12
 _FOOT = (
@@ -144,38 +146,110 @@ def print_metric_list(console: Console, entries: Sequence[Any]) -> None:
         console.print(Text(f"      {entry.protocol}; {entry.source}", style="dim"))
 
 
-def write_samples(path: Path, states: Mapping[str, Evaluation]) -> int:
+def write_samples(
+    path: Path,
+    states: Mapping[str, Evaluation],
+    differences: Evaluation | None = None,
+    harness: Mapping[str, Mapping[str, Any]] | None = None,
+) -> int:
     """Write one line of JSON for each item: prompt, expected, text and verdict in every state.
 
     Args:
         path: The file, replaced where it exists.
         states: What was found, by name of the state.
+        differences: What changed from the first state to the second, such as what leaked.
+        harness: By state what `harness_tasks` returned.
     Returns:
         How many lines were written.
+    Raises:
+        OSError: The file cannot be written.
     """
-    items: dict[tuple[str, str], dict[str, Sample]] = {}
-    for name, found in states.items():
-        for sample in found.samples:
-            items.setdefault((sample.metric, sample.item), {})[name] = sample
-    lines = [_line(list(states), samples) for samples in items.values()]
+    names = list(states)
+    changes = differences.samples if differences else ()
+    items = [*_state_items(states), *_change_items(names, changes), *_harness_items(harness or {})]
+    lines = [json.dumps(item.to_json(names)) for item in items]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(lines)
 
 
-def _line(names: Sequence[str], samples: Mapping[str, Sample]) -> str:
-    any_state = next(iter(samples.values()))
-    two = len(names) == 2
-    record: dict[str, Any] = {
-        "metric": any_state.metric,
-        "item": any_state.item,
-        "prompt": any_state.prompt,
-        "expected": list(any_state.expected),
-    }
-    for key, name in zip(("before", "after") if two else ("text",), names, strict=True):
-        sample = samples.get(name)
-        record[key] = sample.text if sample else None
-        record[f"verdict_{key}" if two else "verdict"] = _number(sample.value) if sample else None
-    return json.dumps(record)
+@dataclass
+class _Item:
+    """One item; `told` has by state the text and the verdict, each None where there is none."""
+
+    metric: str
+    item: str
+    prompt: str
+    expected: Sequence[str]
+    told: dict[str, tuple[str | None, float | None]] = field(default_factory=dict)
+    further: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """The line of a file about these states."""
+        two = len(names) == 2
+        record: dict[str, Any] = {
+            "metric": self.metric,
+            "item": self.item,
+            "prompt": self.prompt,
+            "expected": list(self.expected),
+        }
+        for key, name in zip(("before", "after") if two else ("text",), names, strict=True):
+            text, verdict = self.told.get(name, (None, None))
+            record[key] = text
+            record[f"verdict_{key}" if two else "verdict"] = None if verdict is None else _number(verdict)
+        return {**record, **self.further}
+
+
+def _state_items(states: Mapping[str, Evaluation]) -> Iterable[_Item]:
+    items: dict[tuple[str, str], _Item] = {}
+    for name, found in states.items():
+        for one in found.samples:
+            item = _Item(one.metric, one.item, one.prompt, one.expected)
+            items.setdefault((one.metric, one.item), item).told[name] = (one.text, one.value)
+    return items.values()
+
+
+def _change_items(names: Sequence[str], samples: Iterable[Sample]) -> Iterator[_Item]:
+    """What was found by comparing two states: only the second has a verdict."""
+    for sample in samples:
+        yield _change_item(names, sample)
+        if sample.metric == "leak":
+            yield _change_item(names, _changed_at_all(sample))
+
+
+def _change_item(names: Sequence[str], sample: Sample) -> _Item:
+    first, second = names
+    # Agreement has no text of its own for the first state: it is what is expected of the second.
+    before = sample.details["before"] if "before" in sample.details else next(iter(sample.expected), None)
+    told = {first: (before, None), second: (sample.text, sample.value)}
+    further = {key: sample.details[key] for key in ("leaked_from",) if key in sample.details}
+    return _Item(sample.metric, sample.item, sample.prompt, sample.expected, told, further)
+
+
+def _changed_at_all(leak: Sample) -> Sample:
+    """The item of look_alikes_changed, which is counted from the texts that leak is counted from."""
+    before = leak.details["before"]
+    differs = normalise(before) != normalise(leak.text)
+    return replace(leak, metric="look_alikes_changed", value=float(differs), details={"before": before})
+
+
+def _harness_items(runs: Mapping[str, Mapping[str, Any]]) -> Iterable[_Item]:
+    """The harness's questions, under each metric that has a number for them; it keeps no answers."""
+    items: dict[tuple[str, str], _Item] = {}
+    for name, run in runs.items():
+        for task, metric, sample in _harness_numbers(run):
+            number = sample[metric]
+            item = _Item(f"{task}/{metric}", sample["item"], sample["prompt"], [sample["target"]])
+            # A number with a weight, such as a text's log-probability with its length, counts without it.
+            verdict = number[0] if isinstance(number, list) else number
+            items.setdefault((item.metric, item.item), item).told[name] = (None, verdict)
+    return items.values()
+
+
+def _harness_numbers(run: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Task, metric and question."""
+    for task, result in run["tasks"].items():
+        for sample in result["samples"]:
+            yield from ((task, metric, sample) for metric in result["metrics"] if metric in sample)
 
 
 def _number(value: float) -> float | None:

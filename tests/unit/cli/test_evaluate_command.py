@@ -68,6 +68,30 @@ def unopened(monkeypatch):
     monkeypatch.setattr("memedit.editor.open_editor", None)
 
 
+@pytest.fixture
+def capitals(tmp_path):
+    """A task file of lm-evaluation-harness with local data: the capitals of three lands."""
+    known = small_world.known_facts()[:3]
+    data = tmp_path / "capitals.jsonl"
+    rows = [{"land": fact.subject, "choices": small_world.CITIES, "city": fact.target} for fact in known]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    task = {
+        "task": "capitals",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")},
+        "test_split": "test",
+        "metadata": {"version": 1.0},
+        "output_type": "multiple_choice",
+        "doc_to_text": "The capital of {{land}} is",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{choices.index(city)}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    # JSON is YAML.
+    (tmp_path / "capitals.yaml").write_text(json.dumps(task), encoding="utf-8")
+    return "capitals.yaml"
+
+
 def lines_of(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -125,11 +149,46 @@ def test_samples_have_both_texts_and_verdicts(cli, edits, facts, tmp_path):
     assert any(line["before"] != line["after"] for line in learned)
 
 
+def test_samples_have_what_the_comparison_found(cli, edits, facts, tmp_path):
+    families = ("--family", "facts", "--family", "hallucination")
+    result = cli(facts, *families, "--samples", "samples.jsonl", "--json")
+    lines = lines_of(tmp_path / "samples.jsonl")
+    changes = {metric["name"]: metric for metric in json.loads(result.stdout)["differences"]}
+    for name in ("leak", "look_alikes_changed"):
+        verdicts = [line["verdict_after"] for line in lines if line["metric"] == name]
+        assert len(verdicts) == changes[name]["n"] > 12
+        assert sum(verdicts) / len(verdicts) == pytest.approx(changes[name]["value"])
+    leaked = [line for line in lines if line["metric"] == "leak" and line["verdict_after"]]
+    assert leaked, "the noise must have made the model state some injected city"
+    cities = {fact.id: fact.target for fact in small_world.known_facts()}
+    for line in leaked:
+        assert line["leaked_from"]
+        assert all(line["after"].startswith(cities[fact]) for fact in line["leaked_from"])
+        assert line["before"] != line["after"]
+
+
 def test_samples_of_one_state(cli, facts, tmp_path):
     options = ("--family", "facts", "--on", "base", "--against", "none")
     cli(facts, *options, "--samples", "samples.jsonl")
     line = lines_of(tmp_path / "samples.jsonl")[0]
     assert set(line) == {"metric", "item", "prompt", "expected", "text", "verdict"}
+
+
+def test_a_task_of_the_harness(cli, edits, capitals, tmp_path):
+    result = cli("--lm-eval", capitals, "--samples", "samples.jsonl", "--json")
+    found = json.loads(result.stdout)
+    assert [state["metrics"] for state in found["states"].values()] == [[], []]
+    task = found["lm_eval"]["base"]["tasks"]["capitals"]
+    assert (task["n"], "samples" in task) == (3, False)
+    accuracy = {name: run["tasks"]["capitals"]["metrics"]["acc"] for name, run in found["lm_eval"].items()}
+    (change,) = found["lm_eval_differences"]
+    assert (change["before"], change["after"]) == tuple(accuracy[name]["value"] for name in accuracy)
+    lines = lines_of(tmp_path / "samples.jsonl")
+    assert [line["metric"] for line in lines] == ["capitals/acc"] * 3
+    assert [line["prompt"] for line in lines] == [fact.prompt for fact in small_world.known_facts()[:3]]
+    for key, value in (("verdict_before", change["before"]), ("verdict_after", change["after"])):
+        assert sum(line[key] for line in lines) / 3 == pytest.approx(value)
+    assert result.stderr.strip().splitlines()[-1] == "3 samples in samples.jsonl"
 
 
 def test_the_list_needs_no_model(cli, unopened):
