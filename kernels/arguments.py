@@ -51,6 +51,13 @@ def check_range(name: str, slots: Tensor, end: int) -> None:
             raise ValueError(f"{name}: got numbers in [{low}, {high}], expected 0 to {end - 1}")
 
 
+def check_weights(weights: Tensor) -> None:
+    """Check that no weight is NaN or below 0."""
+    # The minimum of numbers with a NaN among them is NaN, which is not 0 or more.
+    if weights.numel() and not float(torch.aminmax(weights).min) >= 0:
+        raise ValueError("weights: got NaN or a negative weight, expected 0 or more")
+
+
 def check_device(**tensors: Tensor | None) -> None:
     """Check that all tensors given are on one device."""
     devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor is not None}

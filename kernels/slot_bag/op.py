@@ -31,7 +31,7 @@ def slot_bag(
     Args:
         slots: int64 [tokens, j], each in [0, rows of base); without a base table any number, and one that
             the overlay does not have adds nothing.
-        weights: fp32 (fp64 for gradient checks) [tokens, j].
+        weights: fp32 (fp64 for gradient checks) [tokens, j]; 0 or more where the overlay has owners.
         base: fp32, bf16 or fp16 [rows, dim], each row contiguous; None = all zeros.
         overlay: written rows that are added to those of the base table; None = none.
         dtype: type of the result.
@@ -40,7 +40,8 @@ def slot_bag(
         [tokens, dim] in dtype.
 
     Raises:
-        ValueError: when shapes, types, devices, slots, or owners do not fit, or there is nothing to sum.
+        ValueError: when shapes, types, devices, slots, owners, or a gate's weights do not fit, or there is
+            nothing to sum.
     """
     check_lookups(slots, weights)
     if base is None and overlay is None:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from memedit_kernels.arguments import check_ascending, check_range, check_tensor
+from memedit_kernels.arguments import check_ascending, check_range, check_tensor, check_weights
 from memedit_kernels.slot_bag.gate import UNGATED
 from torch import Tensor
 
@@ -54,12 +54,15 @@ def check_overlay(overlay: SlotOverlay, weights: Tensor) -> None:
 
 def check_values(
     slots: Tensor,
+    weights: Tensor,
     base: Tensor | None,
     overlay_slots: Tensor | None,
     overlay_owners: Tensor | None,
     thresholds: Tensor | None,
 ) -> None:
-    """Check what only the data shows: slots in the base table, overlay slots in order, owners that exist.
+    """Check what only the data shows: slots in the table, overlay slots in order, owners that exist.
+
+    Where a gate is set, weights too: it compares their sums, and there NaN is neither more nor less.
 
     Raises:
         ValueError: naming the argument, what was got and what was expected.
@@ -68,9 +71,15 @@ def check_values(
         check_range("slots", slots, len(base))
     if overlay_slots is not None:
         check_ascending("overlay.slots", overlay_slots)
-    if overlay_owners is not None and thresholds is not None and len(overlay_owners):
-        low, high = (int(bound) for bound in torch.aminmax(overlay_owners))
-        if low < UNGATED or high >= len(thresholds):
+    if overlay_owners is not None and thresholds is not None:
+        check_weights(weights)
+        _check_owners(overlay_owners, len(thresholds))
+
+
+def _check_owners(owners: Tensor, num_owners: int) -> None:
+    if len(owners):
+        low, high = (int(bound) for bound in torch.aminmax(owners))
+        if low < UNGATED or high >= num_owners:
             raise ValueError(
-                f"overlay.owners: got numbers in [{low}, {high}], expected {UNGATED} to {len(thresholds) - 1}"
+                f"overlay.owners: got numbers in [{low}, {high}], expected {UNGATED} to {num_owners - 1}"
             )

@@ -44,7 +44,7 @@ def slot_bag_reference(
         bags [tokens, dim] in dtype; rows int64 [tokens, j], the overlay row of each look-up or -1 (empty
         without an overlay); gated weights [tokens, j] of the overlay (empty without a gate).
     """
-    check_values(slots, base, overlay_slots, overlay_owners, thresholds)
+    check_values(slots, weights, base, overlay_slots, overlay_owners, thresholds)
     rows, gated = slots.new_empty(0), weights.new_empty(0)
     if base is not None:
         bag = base_bag(slots, weights, base)

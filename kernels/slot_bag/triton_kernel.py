@@ -191,7 +191,7 @@ def slot_bag_triton(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the filter and the kernel; arguments and results as in slot_bag_reference."""
-    check_values(slots, base, overlay_slots, overlay_owners, thresholds)
+    check_values(slots, weights, base, overlay_slots, overlay_owners, thresholds)
     slots, weights = slots.contiguous(), weights.contiguous()
     rows = values = owners = gated = None
     if overlay_slots is not None and overlay_values is not None:

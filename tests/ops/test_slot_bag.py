@@ -415,6 +415,8 @@ OVERLAY = SlotOverlay(torch.tensor([1, 3]), torch.zeros(2, 2), torch.tensor([0, 
         ("weights", {"weights": WEIGHTS[:, :1]}),
         ("weights", {"weights": WEIGHTS.half()}),
         ("weights", {"base": BASE.double()}),
+        ("weights", {"weights": torch.tensor([[0.5, float("nan")]])}),
+        ("weights", {"weights": torch.tensor([[-1e-6, 0.5]])}),
         ("base", {"base": None, "overlay": None}),
         ("base", {"base": BASE[0]}),
         ("base", {"base": BASE.long()}),
@@ -441,6 +443,13 @@ def test_refuses_what_does_not_fit(named, arguments):
     given_all = {"slots": SLOTS, "weights": WEIGHTS, "base": BASE, "overlay": OVERLAY, **arguments}
     with pytest.raises(ValueError, match=f"^{named}: got .* expected"):
         slot_bag(given_all.pop("slots"), given_all.pop("weights"), **given_all)
+
+
+def test_without_a_gate_any_weight_counts():
+    weights, values = torch.tensor([[-2.0, float("nan")]]), torch.ones(2, 2)
+    out = slot_bag(SLOTS, weights[:, :1].expand(1, 2), overlay=SlotOverlay(OVERLAY.slots, values))
+    assert out.tolist() == [[-2.0, -2.0]]
+    assert slot_bag(SLOTS, weights, overlay=SlotOverlay(OVERLAY.slots, values)).isnan().all()
 
 
 def test_refuses_two_devices():
