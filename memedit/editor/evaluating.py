@@ -10,9 +10,9 @@ patches that the state wears.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,10 +22,10 @@ from memedit.editor.overlays import composed_overlay, wearing
 from memedit.editor.reporting import versions
 from memedit.errors import UsageError
 from memedit.evaluation.drawing import Drawing
+from memedit.evaluation.evaluated import Evaluated
 from memedit.evaluation.generation import Generation
 from memedit.evaluation.harness import harness_tasks
 from memedit.evaluation.harness_comparison import HarnessDifference, compare_harness
-from memedit.evaluation.lifelong import matrix_of
 from memedit.evaluation.respondent import CachedRespondent, ModelRespondent, Respondent
 from memedit.evaluation.samples import Evaluation, joined
 from memedit.evaluation.scoring import Scored
@@ -35,53 +35,6 @@ from memedit.progress import NULL_PROGRESS, Progress
 from memedit.store import Patch, Store
 
 BASE, CURRENT = "base", "current"
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What was measured.
-
-    Attributes:
-        states: by name of the state what was found, the reference first where there are two.
-        differences: what changed from the first to the second, with paired intervals.
-        harness: by state what lm-evaluation-harness reported; empty where none of its tasks was asked for.
-        harness_differences: its metrics on both states, where there are two.
-    """
-
-    states: Mapping[str, Evaluation]
-    differences: Evaluation
-    harness: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    harness_differences: tuple[HarnessDifference, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the metrics and notes as JSON values, without samples."""
-        return {
-            "states": {
-                name: {
-                    "metrics": [metric.to_json() for metric in found.metrics],
-                    "notes": list(found.notes),
-                    "retention_matrix": _matrix(found),
-                }
-                for name, found in self.states.items()
-            },
-            "differences": [metric.to_json() for metric in self.differences.metrics],
-            "notes": list(self.differences.notes),
-            "lm_eval": {name: _without_samples(run) for name, run in self.harness.items()},
-            "lm_eval_differences": [one.to_json() for one in self.harness_differences],
-        }
-
-
-def _matrix(found: Evaluation) -> dict[str, Any] | None:
-    matrix = matrix_of(found.samples)
-    return None if matrix is None else matrix.to_json()
-
-
-def _without_samples(run: Mapping[str, Any]) -> dict[str, Any]:
-    tasks = {
-        name: {key: value for key, value in task.items() if key != "samples"}
-        for name, task in run["tasks"].items()
-    }
-    return {**run, "tasks": tasks}
 
 
 class States:

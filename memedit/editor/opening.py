@@ -59,8 +59,7 @@ def _recorded_model(store: Path) -> str | None:
     if not _holds_store(store):
         return None
     with Store.open(store, fingerprint=None, read_only=True) as journal:
-        names = [edit.report.get("model") for edit in journal.edits()]
-    return str(names[-1]) if names and names[-1] else None
+        return journal.recorded_model()
 
 
 def _holds_store(folder: Path) -> bool:

@@ -113,6 +113,11 @@ class Store:
     ) -> None:
         self.close()
 
+    def recorded_model(self) -> str | None:
+        """What the user called the model of the newest edit; None where nothing says so."""
+        names = [edit.report.get("model") for edit in self.edits()]
+        return str(names[-1]) if names and names[-1] else None
+
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the model that the store belongs to."""
