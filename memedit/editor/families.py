@@ -6,20 +6,16 @@ injected when, which rows were written).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
-from memedit.editor.provenance import prompt_routings
+from memedit.editor.memory_measures import health, with_membership_of
 from memedit.evaluation.assertions import (
     assertion_change,
     assertions,
     never_taught,
     taught_against_untaught,
-    with_membership,
 )
 from memedit.evaluation.calibration_error import calibration
 from memedit.evaluation.edit_age import retained_by_age
@@ -29,9 +25,8 @@ from memedit.evaluation.last_written import last_written_leak
 from memedit.evaluation.lifelong import METRICS as LIFELONG
 from memedit.evaluation.lifelong import ask_batches, lifelong
 from memedit.evaluation.locality import agreement
-from memedit.evaluation.memory_health import WrittenRows, memory_health
 from memedit.evaluation.open_questions import open_questions, open_retention_questions, relative_drop
-from memedit.evaluation.perplexity import Perplexity, measure_perplexity, perplexity_ratio, text_chunks
+from memedit.evaluation.perplexity import Perplexity, measure_perplexity, perplexity_ratio
 from memedit.evaluation.retention import ask_known, retained, retention_questions, well_known_facts
 from memedit.evaluation.samples import Evaluation, Sample, difference_metric, joined
 from memedit.evaluation.self_aware import self_aware
@@ -39,7 +34,6 @@ from memedit.evaluation.slick import categories_of, slick, split_by_category
 from memedit.evaluation.statistics import Metric, paired_bootstrap_ratio
 from memedit.evaluation.truthfulqa import truthfulqa
 from memedit.facts import Fact, LookAlike, QuestionRecord, look_alikes
-from memedit.modeling.lower_blocks import residual_rms
 
 if TYPE_CHECKING:
     from memedit.editor.evaluating import States
@@ -206,7 +200,7 @@ def _hallucination(subject: Subject) -> Evaluation:
     learned = [one for one in _facts(subject).samples if one.metric == LEARNED]
     untaught = [one for one in asserted.samples if one.metric == "look_alike_assertion_rate"]
     told_apart = taught_against_untaught(
-        _with_membership(subject, learned), _with_membership(subject, untaught), seed=subject.seed
+        with_membership_of(subject, learned), with_membership_of(subject, untaught), seed=subject.seed
     )
     calibrated = calibration(learned, seed=subject.seed)
     return joined(
@@ -215,22 +209,6 @@ def _hallucination(subject: Subject) -> Evaluation:
             Evaluation(told_apart.metrics, notes=told_apart.notes),
             Evaluation(calibrated.metrics, notes=calibrated.notes),
         ]
-    )
-
-
-def _with_membership(subject: Subject, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Samples that say how much of their prompts' routing falls on one subject's slots, if any is written."""
-    states = subject.states
-    if not states.edits(subject.name):
-        return samples
-    prompts = [sample.prompt for sample in samples]
-
-    def masses() -> list[float]:
-        routings = prompt_routings(states.opened.model, states.opened.tokenizer, prompts)
-        return [routing.mass for routing in routings]
-
-    return with_membership(
-        samples, states.remembered(subject.name, f"membership/{json.dumps(prompts)}", masses)
     )
 
 
@@ -284,41 +262,6 @@ def _perplexity_changed(first: Subject, _: Evaluation, second: Subject, __: Eval
     return Evaluation((ratio,))
 
 
-def _health(subject: Subject) -> Evaluation:
-    states = subject.states
-    written = [
-        WrittenRows(edit, table.slots, table.delta, _subjects(patch.owners, table.owners), number)
-        for edit, patch in zip(states.edits(subject.name), states.patches(subject.name), strict=True)
-        for number, table in enumerate(patch.tables)
-    ]
-    config = states.opened.model.config
-    num_slots = [config.num_slots] * config.num_memory_tables
-    bases = {
-        number: table.values
-        for number, table in enumerate(states.opened.model.memory_tables())
-        if table.values is not None
-    }
-    rms = None if bases else states.remembered("base", f"residual-rms/{subject.text}", _residual_rms(subject))
-    return memory_health(written, num_slots=num_slots, base_rows=bases, residual_rms=rms)
-
-
-def _residual_rms(subject: Subject) -> Callable[[], float]:
-    """What measures how large the residual stream is at the first memory layer."""
-    opened = subject.states.opened
-
-    def measure() -> float:
-        ids = text_chunks(opened.tokenizer, opened.model.config, subject.text)[0]
-        return residual_rms(opened.model, min(opened.model.memory_layers()), torch.tensor([ids]))
-
-    return measure
-
-
-def _subjects(owners: Sequence[object], rows: Iterable[int]) -> list[str | None]:
-    """The subject of each written row; None where no owner guards it."""
-    names = [str(getattr(owner, "subject", "")) for owner in owners]
-    return [names[int(row)] if int(row) >= 0 else None for row in rows]
-
-
 def _needs_questions(subject: Subject) -> str:
     return "" if subject.questions else "questions were not measured: the data hold none"
 
@@ -344,7 +287,7 @@ FAMILIES: dict[str, Family] = {
     "slick": Family(_slick, None, _needs_facts),
     "fluency": Family(_fluency, _plain_difference, _needs_facts),
     "perplexity": Family(_perplexity, _perplexity_changed, _needs_nothing),
-    "health": Family(_health, None, _needs_edits),
+    "health": Family(health, None, _needs_edits),
 }
 """Metric families by name, in the order in which they are shown."""
 
