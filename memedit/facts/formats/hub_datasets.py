@@ -4,25 +4,32 @@ What: `hub_records`.
 Why: most benchmarks live on the Hugging Face hub, and a user who has the library should not have to convert
 them.
 How: the library is imported only here and only on use; where it, or the hub, cannot be had, the message says
-how to give a local file instead.
+how to give a local file instead. The library asks a hub that is out of reach six times, for 23 seconds, and
+prints each time; so the hub is asked once before, and where it does not answer only the local cache is read.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from memedit.errors import FactsError
 from memedit.facts.formats.raw_records import RawRecord
 
-__all__ = ["PREFIX", "hub_records"]
+__all__ = ["PATIENCE", "PREFIX", "hub_records"]
 
 PREFIX = "hf:"
 _LOCAL = "Or give a local file: download the dataset elsewhere and pass its .json, .jsonl or .csv file."
+PATIENCE = 4.0
+"""Seconds in which the hub must answer anything at all."""
 _SAVED = ("dataset_dict.json", "state.json")
 
 
@@ -76,6 +83,59 @@ def _without_bars(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+@contextmanager
+def _plain_hub(datasets: Any, name: _Name) -> Iterator[None]:
+    """For the length of a `with` block: no word of requests, and a hub out of reach is asked once."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        if Path(name.path).is_dir() or _is_offline(datasets) or _hub_answers():
+            yield
+        else:
+            with _offline(datasets):
+                yield
+    finally:
+        logger.setLevel(level)
+
+
+def _is_offline(datasets: Any) -> bool:
+    return bool(_hub_constants().HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE)
+
+
+def _hub_constants() -> Any:
+    return importlib.import_module("huggingface_hub.constants")
+
+
+@contextmanager
+def _offline(datasets: Any) -> Iterator[None]:
+    """What HF_HUB_OFFLINE=1 does, which both libraries read only when they are imported."""
+    with (
+        mock.patch.object(_hub_constants(), "HF_HUB_OFFLINE", new=True),
+        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", new=True),
+    ):
+        yield
+
+
+def _hub_answers() -> bool:
+    """Ask for any answer, with the library's own client, which knows of proxies and certificates."""
+    client = importlib.import_module("huggingface_hub.utils").get_session()
+    endpoint = _hub_constants().ENDPOINT
+    # The client's errors are httpx's; since 2.0 of the library they are httpx2's.
+    unreached = tuple(sys.modules[each].HTTPError for each in ("httpx", "httpx2") if each in sys.modules)
+    answers: list[object] = []
+
+    def ask() -> None:
+        with suppress(OSError, *unreached):
+            answers.append(client.head(endpoint, timeout=PATIENCE))
+
+    # A thread, since neither looking up the name nor trying one address after another heeds the time-out.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return bool(answers)
+
+
 def _loaded(datasets: Any, name: _Name) -> Any:
     """A dataset, or its splits by name."""
     folder = Path(name.path)
@@ -94,7 +154,7 @@ def _loaded(datasets: Any, name: _Name) -> Any:
 def _opened(name: _Name) -> Any:
     datasets = _library()
     try:
-        with _without_bars(datasets):
+        with _without_bars(datasets), _plain_hub(datasets, name):
             return _loaded(datasets, name)
     except ConnectionError as error:
         raise FactsError(

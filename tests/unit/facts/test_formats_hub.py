@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import ModuleType, SimpleNamespace
 
 import datasets
+import huggingface_hub
 import pytest
 
 from memedit.errors import FactsError
 from memedit.facts import read_records
+from memedit.facts.formats import hub_datasets
 
 QUESTION = {"question": "who built the dam", "answer": ["Tom Hale"]}
 
@@ -22,6 +30,8 @@ class StandIn(ModuleType):
         self.tables = tables
         self.asked = []
         self.bars = True
+        self.offline = []
+        self.config = SimpleNamespace(HF_HUB_OFFLINE=False)
         self.exceptions = SimpleNamespace(
             DatasetNotFoundError=datasets.exceptions.DatasetNotFoundError,
             DatasetsError=datasets.exceptions.DatasetsError,
@@ -29,6 +39,7 @@ class StandIn(ModuleType):
 
     def load_dataset(self, path, config):
         self.asked.append((path, config))
+        self.offline.append((self.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE))
         assert not self.bars
         found = self.tables.get((path, config), datasets.exceptions.DatasetNotFoundError("no such dataset"))
         if isinstance(found, Exception):
@@ -132,6 +143,64 @@ def test_a_hub_out_of_reach_is_said_plainly(hub):
     assert library.bars
 
 
+@pytest.fixture
+def endpoint(monkeypatch):
+    """Let the hub, which is not offline, be at this address."""
+
+    def at(port):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    huggingface_hub.utils.close_session()
+    yield at
+    huggingface_hub.utils.close_session()
+
+
+class NothingFound(BaseHTTPRequestHandler):
+    """A server that has nothing, but answers."""
+
+    def do_HEAD(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_a_hub_that_answers_anything_is_asked(hub, endpoint):
+    library = hub({("nq_open", None): SPLITS})
+    with HTTPServer(("127.0.0.1", 0), NothingFound) as server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        endpoint(server.server_port)
+        assert read_records("hf:nq_open:validation").num_records == 1
+        answering.join()
+    assert library.offline == [(False, False)]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_hub_that_does_not_answer_leaves_the_cache(hub, endpoint, monkeypatch, listens):
+    library = hub({("nq_open", None): SPLITS})
+    monkeypatch.setattr(hub_datasets, "PATIENCE", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        endpoint(silent.getsockname()[1])
+        assert read_records("hf:nq_open:validation").num_records == 1
+    assert library.offline == [(True, True)]
+    assert (library.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE) == (False, False)
+
+
+def test_whoever_is_offline_asks_nothing(hub, endpoint, monkeypatch):
+    library = hub({("nq_open", None): SPLITS})
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", None)
+    endpoint(9)
+    library.config.HF_HUB_OFFLINE = True
+    assert read_records("hf:nq_open:validation").num_records == 1
+    assert library.offline == [(True, False)]
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("Config name is missing.\nmore"), OSError("disk"), RuntimeError()]
 )
@@ -190,3 +259,51 @@ class TestRealLibrary:
     def test_offline(self):
         text = str(failure("hf:owner/nq_open:validation"))
         assert "the Hugging Face hub could not be reached for 'owner/nq_open'" in text
+
+    @pytest.fixture
+    def cached(self, tmp_path, dataset):
+        """A cache in which the library itself left owner/cached; its folder."""
+        (tmp_path / "cached").mkdir()
+        dataset([QUESTION], "cached/train.jsonl")
+        datasets.load_dataset(str(tmp_path / "cached"), cache_dir=str(tmp_path / "made"))
+        (build,) = (tmp_path / "made").glob("*/*/*/*/dataset_info.json")
+        place = tmp_path / "cache" / "owner___cached" / "default" / "0.0.0"
+        place.mkdir(parents=True)
+        build.parent.rename(place / build.parent.name)
+        return tmp_path / "cache"
+
+    def test_out_of_reach_is_plain_and_quick_and_the_cache_is_read(self, cached):
+        plain = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "-c", READ_BOTH],
+            env={**plain, **hub, "HF_HOME": str(cached), "HF_DATASETS_CACHE": str(cached)},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["cached"] == 1
+        assert "the Hugging Face hub could not be reached for 'owner/nq_open'" in said["missing"]
+        # The library alone waits 1 + 2 + 4 + 8 + 8 s.
+        assert said["seconds"] < 5
+        assert "Retry" not in done.stderr
+        assert "thrown while requesting" not in done.stderr
+
+
+READ_BOTH = """
+import json, time
+import datasets
+from memedit.errors import FactsError
+from memedit.facts import read_records
+
+started = time.monotonic()
+try:
+    read_records("hf:owner/nq_open:train")
+except FactsError as error:
+    missing = str(error)
+seconds = time.monotonic() - started
+cached = read_records("hf:owner/cached:train").num_records
+print(json.dumps({"missing": missing, "seconds": seconds, "cached": cached}))
+"""
