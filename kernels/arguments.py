@@ -43,12 +43,20 @@ def check_ascending(name: str, slots: Tensor) -> None:
         )
 
 
-def check_range(name: str, slots: Tensor, end: int) -> None:
-    """Check that every slot lies in [0, end)."""
-    if slots.numel():
-        low, high = (int(bound) for bound in torch.aminmax(slots))
-        if low < 0 or high >= end:
-            raise ValueError(f"{name}: got numbers in [{low}, {high}], expected 0 to {end - 1}")
+def check_range(name: str, numbers: Tensor, end: int | None, *, lowest: int = 0) -> None:
+    """Check that every number lies in [lowest, end).
+
+    Args:
+        name: the argument's name.
+        numbers: the argument, int64 of any shape.
+        end: one past the highest; None = no end.
+        lowest: the lowest.
+    """
+    if numbers.numel():
+        low, high = (int(bound) for bound in torch.aminmax(numbers))
+        if low < lowest or (end is not None and high >= end):
+            expected = f"{lowest} or more" if end is None else f"{lowest} to {end - 1}"
+            raise ValueError(f"{name}: got numbers in [{low}, {high}], expected {expected}")
 
 
 def check_weights(weights: Tensor) -> None:

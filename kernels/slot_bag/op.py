@@ -29,11 +29,11 @@ def slot_bag(
     Neither table is copied, and without a base table no memory depends on the number of slots.
 
     Args:
-        slots: int64 [tokens, j], each in [0, rows of base); without a base table any number, and one that
-            the overlay does not have adds nothing.
+        slots: int64 [tokens, j], each in [0, rows of base); without a base table any number from 0 on, and
+            one that the overlay does not have adds nothing.
         weights: fp32 (fp64 for gradient checks) [tokens, j]; 0 or more where the overlay has owners.
         base: fp32, bf16 or fp16 [rows, dim], each row contiguous; None = all zeros.
-        overlay: written rows that are added to those of the base table; None = none.
+        overlay: written rows that are added to those of the base table, their slots in it; None = none.
         dtype: type of the result.
 
     Returns:

@@ -67,19 +67,11 @@ def check_values(
     Raises:
         ValueError: naming the argument, what was got and what was expected.
     """
-    if base is not None:
-        check_range("slots", slots, len(base))
+    end = None if base is None else len(base)
+    check_range("slots", slots, end)
     if overlay_slots is not None:
         check_ascending("overlay.slots", overlay_slots)
+        check_range("overlay.slots", overlay_slots, end)
     if overlay_owners is not None and thresholds is not None:
         check_weights(weights)
-        _check_owners(overlay_owners, len(thresholds))
-
-
-def _check_owners(owners: Tensor, num_owners: int) -> None:
-    if len(owners):
-        low, high = (int(bound) for bound in torch.aminmax(owners))
-        if low < UNGATED or high >= num_owners:
-            raise ValueError(
-                f"overlay.owners: got numbers in [{low}, {high}], expected {UNGATED} to {num_owners - 1}"
-            )
+        check_range("overlay.owners", overlay_owners, len(thresholds), lowest=UNGATED)

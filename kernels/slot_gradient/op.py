@@ -24,7 +24,7 @@ def slot_gradient(grad_output: Tensor, slots: Tensor, weights: Tensor, selected:
 
     Args:
         grad_output: fp32, bf16 or fp16 (fp64 for gradient checks) [tokens, dim].
-        slots: int64 [tokens, j], the slots that each token looked up.
+        slots: int64 [tokens, j], the slots that each token looked up, from 0 on.
         weights: fp32 (fp64 for gradient checks) [tokens, j].
         selected: int64 [n], ascending, each once.
 
@@ -33,13 +33,13 @@ def slot_gradient(grad_output: Tensor, slots: Tensor, weights: Tensor, selected:
         its look-ups. It has no gradient of its own: a backward through it is an error.
 
     Raises:
-        ValueError: when shapes, types, devices or the order of `selected` do not fit.
+        ValueError: when shapes, types, devices, slots or the order of `selected` do not fit.
     """
     check_lookups(slots, weights)
     _check_grad_output(grad_output, slots, "slots")
     check_tensor("selected", selected, 1, (torch.int64,), "torch.int64 [n]")
     check_device(grad_output=grad_output, slots=slots, weights=weights, selected=selected)
-    rows = slot_rows(slots, selected, name="selected")
+    rows = slot_rows(slots, selected, name="selected", refuse_negative=True)
     gradient: Tensor = _row_gradient(grad_output, rows, weights, len(selected))
     return gradient
 

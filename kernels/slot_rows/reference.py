@@ -1,7 +1,7 @@
 """The filter in plain torch: most look-ups miss, and one byte each sorts them out before any search."""
 
 import torch
-from memedit_kernels.arguments import check_ascending
+from memedit_kernels.arguments import check_ascending, check_range
 from torch import Tensor
 
 # Bytes of filter per written slot: with 64, a look-up that misses passes by chance once in 64 times.
@@ -12,18 +12,23 @@ _GOLDEN = -7046029254386353131
 _FEW_LOOKUPS = 4096
 
 
-def slot_rows_reference(slots: Tensor, written: Tensor, name: str = "written") -> Tensor:
+def slot_rows_reference(
+    slots: Tensor, written: Tensor, name: str = "written", refuse_negative: bool = False
+) -> Tensor:
     """Return the row of each slot in `written`, -1 where it is not there (slot_rows checks shapes).
 
     Args:
         slots: int64, any shape.
         written: int64 [n], ascending, each once.
         name: what error messages call `written`.
+        refuse_negative: whether a slot below 0 is an error; else it is not there.
 
     Returns:
         int64 in the shape of slots.
     """
     check_ascending(name, written)
+    if refuse_negative:
+        check_range("slots", slots, None)
     written = written.contiguous()
     if len(written) == 0 or slots.numel() == 0:
         return torch.full_like(slots, -1)

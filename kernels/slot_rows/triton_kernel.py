@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 from memedit_kernels.allocation import new_output
-from memedit_kernels.arguments import check_ascending
+from memedit_kernels.arguments import check_ascending, check_range
 from torch import Tensor
 
 BLOCK = 1024
@@ -36,9 +36,13 @@ def slot_rows_kernel(
     tl.store(rows_ptr + place, tl.where((low < num_written) & (found == slot), low, -1), mask=inside)
 
 
-def slot_rows_triton(slots: Tensor, written: Tensor, name: str = "written") -> Tensor:
+def slot_rows_triton(
+    slots: Tensor, written: Tensor, name: str = "written", refuse_negative: bool = False
+) -> Tensor:
     """Run the kernel; arguments and result as in slot_rows."""
     check_ascending(name, written)
+    if refuse_negative:
+        check_range("slots", slots, None)
     slots, written = slots.contiguous(), written.contiguous()
     rows = new_output(slots.shape, torch.int64, slots.device)
     if slots.numel() == 0:

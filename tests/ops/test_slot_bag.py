@@ -138,7 +138,7 @@ def test_any_size_equals_the_dense_sum(data):
 
 def test_no_hit_and_all_hits(generator):
     slots, weights, base, overlay = draw(generator, 6, 50, 20, 8, torch.float32, "gated")
-    missed = torch.where(torch.isin(slots, overlay.slots), -5, slots)
+    missed = torch.where(torch.isin(slots, overlay.slots), 2**40, slots)
     assert not slot_bag(missed, weights, overlay=overlay).any()
     hit = overlay.slots[slots % len(overlay.slots)]
     check(hit, weights, base, overlay, torch.float32, generator)
@@ -412,6 +412,7 @@ OVERLAY = SlotOverlay(torch.tensor([1, 3]), torch.zeros(2, 2), torch.tensor([0, 
         ("slots", {"slots": SLOTS[0]}),
         ("slots", {"slots": torch.tensor([[0, 4]])}),
         ("slots", {"slots": torch.tensor([[-1, 3]])}),
+        ("slots", {"slots": torch.tensor([[3, -(2**63)]]), "base": None}),
         ("weights", {"weights": WEIGHTS[:, :1]}),
         ("weights", {"weights": WEIGHTS.half()}),
         ("weights", {"base": BASE.double()}),
@@ -425,6 +426,7 @@ OVERLAY = SlotOverlay(torch.tensor([1, 3]), torch.zeros(2, 2), torch.tensor([0, 
         ("overlay.slots", {"overlay": OVERLAY._replace(slots=torch.tensor([3, 1]))}),
         ("overlay.slots", {"overlay": OVERLAY._replace(slots=OVERLAY.slots.int())}),
         ("overlay.slots", {"overlay": OVERLAY._replace(slots=torch.tensor([-1, 3]))}),
+        ("overlay.slots", {"overlay": OVERLAY._replace(slots=torch.tensor([1, 4]))}),
         ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(2, 2).bfloat16())}),
         ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(3, 2))}),
         ("overlay.values", {"overlay": OVERLAY._replace(values=torch.zeros(2, 3))}),

@@ -236,6 +236,7 @@ def test_refuses_what_does_not_fit():
             row_gradient(*arguments)
     for arguments, message in [
         ((grad_output, slots.int(), weights, selected), "^slots: got torch.int32"),
+        ((grad_output, slots - 5, weights, selected), r"^slots: got numbers in \[-5, .*expected 0 or more"),
         ((grad_output[:2], slots, weights, selected), "^grad_output: got 2 tokens, expected 6 as in slots"),
         ((grad_output, slots, weights[1:], selected), "^weights: got"),
         ((grad_output, slots, weights, selected.float()), "^selected: got torch.float32"),

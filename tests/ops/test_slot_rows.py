@@ -70,6 +70,13 @@ def test_refuses_disorder(written):
         slot_rows(torch.zeros(2, 2, dtype=torch.int64), torch.tensor(written))
 
 
+def test_refuses_negative_slots_where_that_is_asked():
+    slots, written = torch.tensor([[3, -2]]), torch.tensor([3])
+    assert slot_rows(slots, written).tolist() == [[0, -1]]
+    with pytest.raises(ValueError, match=r"^slots: got numbers in \[-2, 3\], expected 0 or more"):
+        slot_rows(slots, written, refuse_negative=True)
+
+
 def test_refuses_types():
     with pytest.raises(ValueError, match=r"^slots: got torch.int32"):
         slot_rows(torch.zeros(2, dtype=torch.int32), torch.tensor([1]))
