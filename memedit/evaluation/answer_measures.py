@@ -10,7 +10,7 @@ are the model's first choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -74,6 +74,7 @@ class Measure(Generic[T]):
         protocol: How it is measured.
         value: The figure of what was heard (a generated text, or the score of the target) and the expected
             answers.
+        bounded: Whether the figure lies in [0, 1].
     """
 
     name: str
@@ -81,6 +82,7 @@ class Measure(Generic[T]):
     source: str
     protocol: str
     value: Callable[[T, Sequence[str]], float]
+    bounded: bool = True
 
 
 GENERATED: tuple[Measure[str], ...] = (
@@ -122,6 +124,7 @@ GIVEN: tuple[Measure[Scored], ...] = (
         "memedit",
         f"{TEACHER_FORCED}; log-probability in nats, sum over the target's tokens",
         lambda scored, _: scored.log_prob,
+        bounded=False,
     ),
     Measure(
         "log_prob_per_token",
@@ -129,6 +132,7 @@ GIVEN: tuple[Measure[Scored], ...] = (
         "memedit",
         f"{TEACHER_FORCED}; log-probability in nats, mean over the target's tokens",
         lambda scored, _: scored.log_prob / scored.num_tokens,
+        bounded=False,
     ),
     Measure(
         "token_accuracy",
@@ -185,16 +189,20 @@ def group_metrics(
         seed: Seed of the intervals.
     """
     protocols = {f"{group}_{measure.name}": f"{measure.protocol}, {what}" for measure in measures}
-    return Evaluation(tuple(means_of(samples, protocols, seed=seed)), tuple(samples))
+    unbounded = {f"{group}_{measure.name}" for measure in measures if not measure.bounded}
+    return Evaluation(tuple(means_of(samples, protocols, seed=seed, unbounded=unbounded)), tuple(samples))
 
 
-def means_of(samples: Iterable[Sample], protocols: Mapping[str, str], *, seed: int) -> list[Metric]:
+def means_of(
+    samples: Iterable[Sample], protocols: Mapping[str, str], *, seed: int, unbounded: Collection[str] = ()
+) -> list[Metric]:
     """Return the mean of every metric that samples name.
 
     Args:
         samples: The samples.
         protocols: How each metric was measured, by name.
         seed: Seed of the intervals.
+        unbounded: Those whose values may lie outside [0, 1].
     Returns:
         The metrics in the order of `protocols`, without those that no sample names.
     """
@@ -202,7 +210,7 @@ def means_of(samples: Iterable[Sample], protocols: Mapping[str, str], *, seed: i
     for sample in samples:
         by_name.setdefault(sample.metric, []).append(sample)
     return [
-        mean_metric(name, by_name[name], protocol, seed=seed)
+        mean_metric(name, by_name[name], protocol, seed=seed, bounded=name not in unbounded)
         for name, protocol in protocols.items()
         if name in by_name
     ]

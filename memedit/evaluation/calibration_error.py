@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from memedit.evaluation.catalogue import MetricInfo
 from memedit.evaluation.samples import Evaluation, Sample
-from memedit.evaluation.statistics import Metric
+from memedit.evaluation.statistics import Metric, widened_interval
 
 __all__ = [
     "METRICS",
@@ -155,8 +155,10 @@ def calibration(samples: Iterable[Sample], *, num_bins: int = NUM_BINS, seed: in
     values = _errors(sums.sum(axis=0)[None])
     metrics = []
     for name, value, drawn in zip((_ECE, _OVER), values, resampled, strict=True):
-        low, high = np.percentile(drawn, (2.5, 97.5))
-        metrics.append(Metric(name, float(value[0]), len(kept), float(low), float(high), how[name]))
+        low, high = (float(end) for end in np.percentile(drawn, (2.5, 97.5)))
+        bounds = (0.0 if name == _ECE else -1.0, 1.0)
+        ends = widened_interval((low, high), float(value[0]), len(sums), bounds)
+        metrics.append(Metric(name, float(value[0]), len(kept), *ends, how[name]))
     return Evaluation(tuple(metrics), tuple(kept), notes)
 
 

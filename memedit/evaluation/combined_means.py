@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedit.evaluation.samples import Sample, mean_metric
-from memedit.evaluation.statistics import Metric
+from memedit.evaluation.statistics import Metric, widened_interval
 
 __all__ = ["combined_difference", "combined_metric", "harmonic_mean"]
 
@@ -56,7 +56,7 @@ def combined_metric(
     value = combine([_mean(group) for group in groups])
     figures = _resampled(table, combine, seed)
     low, high = (float(end) for end in np.nanpercentile(figures, (2.5, 97.5)))
-    if low == high:
+    if math.isclose(low, high, abs_tol=1e-12):
         means = [mean_metric(name, group, protocol, seed=seed) for group in groups]
         low, high = combine([mean.low for mean in means]), combine([mean.high for mean in means])
     return Metric(name, value, table.shape[1], low, high, protocol)
@@ -80,6 +80,9 @@ def combined_difference(
         combine: Makes the figure of the means.
         protocol: How both were measured.
         seed: Seed of the resampling.
+    Returns:
+        The difference; n counts the facts. Where resampling has no spread and all values lie in [0, 1], the
+        interval is that of `widened_interval` within [-1, 1].
     Raises:
         ValueError: a group is empty, or the two models' groups do not hold the same items.
     """
@@ -91,6 +94,8 @@ def combined_difference(
     change = _resampled(second, combine, seed) - _resampled(first, combine, seed)
     low, high = (float(end) for end in np.nanpercentile(change, (2.5, 97.5)))
     num_facts = first.shape[1]
+    if all(0 <= sample.value <= 1 for group in (*before, *after) for sample in group):
+        low, high = widened_interval((low, high), value, num_facts, (-1.0, 1.0))
     how = f"{protocol}; edited minus base, paired bootstrap over {num_facts} clusters"
     return Metric(name, value, num_facts, low, high, how)
 

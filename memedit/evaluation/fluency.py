@@ -71,7 +71,8 @@ def fluency(
         Sample(_NAME, f"{item}/text", item, prompt, (), texts[0].text, weighted_entropy(texts[0].text))
         for (item, prompt), texts in zip(prompts.items(), drawn, strict=True)
     ]
-    return Evaluation((mean_metric(_NAME, samples, _HOW.format(num=num_tokens), seed=seed),), tuple(samples))
+    how = _HOW.format(num=num_tokens)
+    return Evaluation((mean_metric(_NAME, samples, how, seed=seed, bounded=False),), tuple(samples))
 
 
 def words_of(text: str) -> list[str]:

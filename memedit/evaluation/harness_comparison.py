@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memedit.evaluation.statistics import Metric
+from memedit.evaluation.statistics import Metric, widened_interval
 
 __all__ = ["HarnessDifference", "compare_harness", "harness_stderr"]
 
@@ -158,12 +158,14 @@ def _paired(
     aggregate, picks = made[0], _picks(size, seed)
     first, second = (_resampled(aggregate, *numbers, picks) for numbers in read)
     gaps = second - first
-    low, high = np.percentile(gaps, (2.5, 97.5))
+    low, high = (float(end) for end in np.percentile(gaps, (2.5, 97.5)))
+    if aggregate is _AGGREGATES[0] and all(((sums >= 0) & (sums <= sizes)).all() for sums, sizes in read):
+        low, high = widened_interval((low, high), gap, size, (-1.0, 1.0))
     stderr = float(gaps.std(ddof=1))
     if aggregate is _AGGREGATES[0] and all((weights == 1).all() for _, weights in read):
         stderr = float((read[1][0] - read[0][0]).std(ddof=1) / math.sqrt(size))
     how = f"{aggregate.how}, paired bootstrap over {size} questions"
-    return gap, float(low), float(high), stderr, how
+    return gap, low, high, stderr, how
 
 
 def _items(task: Mapping[str, Any]) -> tuple[str, ...]:

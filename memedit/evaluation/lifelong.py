@@ -33,7 +33,7 @@ from memedit.evaluation.last_written import last_written_leak
 from memedit.evaluation.matching import matches
 from memedit.evaluation.respondent import Respondent
 from memedit.evaluation.samples import Evaluation, Sample, joined
-from memedit.evaluation.statistics import Metric, wilson_interval
+from memedit.evaluation.statistics import Metric, widened_interval
 from memedit.facts import Fact
 
 __all__ = ["METRICS", "RetentionMatrix", "ask_batches", "lifelong", "matrix_of", "retention_matrix"]
@@ -236,14 +236,10 @@ def _over_batches(
     if not values:
         return Metric(name, math.nan, 0, math.nan, math.nan, _HOW)
     value = math.fsum(values) / len(values)
-    low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
+    low, high = (float(end) for end in np.percentile(np.mean(drawn, axis=0), (2.5, 97.5)))
     how = f"{_HOW}; mean over {len(values)} batches, bootstrap of the facts within each"
-    if low == high:
-        # No spread: as far from the value as a Wilson interval of a share of all facts reaches.
-        reach = 1 - wilson_interval(number, number)[0]
-        lowest = -1.0 if name in _OF_EARLIER else 0.0
-        low, high = max(lowest, value - reach), min(1.0, value + reach)
-    return Metric(name, value, number, float(low), float(high), how)
+    bounds = (-1.0 if name in _OF_EARLIER else 0.0, 1.0)
+    return Metric(name, value, number, *widened_interval((low, high), value, number, bounds), how)
 
 
 def _columns(rounds: Sequence[Sequence[Sample]]) -> list[NDArray[np.float64]]:

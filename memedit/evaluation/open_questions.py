@@ -30,7 +30,7 @@ from memedit.evaluation.question_prompts import SHORT_ANSWERS, question_prompt
 from memedit.evaluation.recall import Question
 from memedit.evaluation.respondent import Respondent
 from memedit.evaluation.samples import Evaluation, Sample
-from memedit.evaluation.statistics import Metric
+from memedit.evaluation.statistics import Metric, widened_interval
 from memedit.facts import QuestionRecord
 
 __all__ = [
@@ -106,7 +106,8 @@ def relative_drop(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Me
         seed: Seed of the interval.
     Returns:
         open_question_relative_drop: 0 where nothing was lost, 1 where all was, negative where F1 rose; NaN
-        where the model before got no F1 at all. n counts questions, the interval is a paired bootstrap.
+        where the model before got no F1 at all. n counts questions, the interval is a paired bootstrap, or
+        that of `widened_interval` where all questions agree.
     Raises:
         ValueError: the two do not hold the same questions.
     """
@@ -125,8 +126,11 @@ def relative_drop(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Me
     sums = was[picks].sum(axis=1)
     # A resample without any F1 before has no drop.
     drops = 1 - now[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
-    low, high = np.percentile(drops, (2.5, 97.5))
-    return Metric(_DROP, float(1 - now.sum() / was.sum()), len(was), float(low), float(high), how)
+    low, high = (float(end) for end in np.percentile(drops, (2.5, 97.5)))
+    value = float(1 - now.sum() / was.sum())
+    # F1 may rise without limit, relative to what it was.
+    ends = widened_interval((low, high), value, len(was), (-math.inf, 1.0))
+    return Metric(_DROP, value, len(was), *ends, how)
 
 
 def open_retention_questions(records: Iterable[QuestionRecord]) -> list[Question]:

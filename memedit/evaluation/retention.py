@@ -322,7 +322,8 @@ def gate(
     Retention fails when losing so many items has a probability under 5 % if each is lost with probability
     `max_forgetting`: the one-sided 95 % lower bound (Clopper-Pearson) of the forgetting exceeds the margin.
     At `max_forgetting` 0 any loss fails. Perplexity fails when the lower end of the ratio's 95 % interval
-    exceeds the limit, or when the ratio is not a number.
+    exceeds the limit, or when the ratio is not a number. A single passage of text has no interval, and its
+    ratio is judged as it is.
 
     Args:
         retention: The comparison with the model before the edit.
@@ -352,12 +353,16 @@ def gate(
     if perplexity_ratio is None:
         notes.append("perplexity was not measured")
     # Written so that NaN fails.
-    elif not perplexity_ratio.low <= max_perplexity_ratio:
+    elif not (lowest := _lowest(perplexity_ratio)) <= max_perplexity_ratio:
         reasons.append(
             f"perplexity on general text is {perplexity_ratio.value:.4f} times what it was (95 % interval "
-            f"from {perplexity_ratio.low:.4f}), more than the allowed {max_perplexity_ratio:.4f}"
+            f"from {lowest:.4f}), more than the allowed {max_perplexity_ratio:.4f}"
         )
     return GateDecision(not reasons, tuple(reasons), tuple(notes))
+
+
+def _lowest(ratio: Metric) -> float:
+    return ratio.value if math.isnan(ratio.low) else ratio.low
 
 
 def _keys(fact: Fact) -> set[tuple[str, ...]]:

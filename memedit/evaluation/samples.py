@@ -14,13 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from memedit.evaluation.statistics import Metric
+from memedit.evaluation.statistics import Metric, bootstrap_interval, share_metric
 
 __all__ = ["Evaluation", "Sample", "difference_metric", "joined", "mean_metric"]
-
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,9 @@ def joined(parts: Iterable[Evaluation]) -> Evaluation:
     )
 
 
-def mean_metric(name: str, samples: Iterable[Sample], protocol: str, *, seed: int = 0) -> Metric:
+def mean_metric(
+    name: str, samples: Iterable[Sample], protocol: str, *, seed: int = 0, bounded: bool | None = None
+) -> Metric:
     """Return the mean of samples with its 95 % bootstrap interval over clusters.
 
     Args:
@@ -96,9 +94,11 @@ def mean_metric(name: str, samples: Iterable[Sample], protocol: str, *, seed: in
         samples: What it averages; all of them, whatever metric they name.
         protocol: How it was measured, in one line.
         seed: Seed of the resampling.
+        bounded: Whether values can only lie in [0, 1]; None = as these values say.
     Returns:
-        The mean; n counts samples. NaN without samples. Where every sample has the same value the bootstrap
-        has no spread: the interval is then Wilson's for values of 0 and 1.
+        The mean; n counts samples. NaN without samples. Bounded values of 0 and 1 alone have Wilson's
+        interval, others that of `bootstrap_interval`: never without width where they are bounded, and NaN for
+        a single cluster where they are not.
     """
     kept = list(samples)
     values = [sample.value for sample in kept]
@@ -106,17 +106,21 @@ def mean_metric(name: str, samples: Iterable[Sample], protocol: str, *, seed: in
         return Metric(name, math.nan, 0, math.nan, math.nan, protocol)
     sums, counts = _clusters([(sample.cluster, sample.value) for sample in kept])
     value = math.fsum(values) / len(values)
-    if set(values) <= {0.0, 1.0}:
-        from memedit.evaluation.statistics import share_metric
-
+    bounds = (0.0, 1.0) if _lie_in_unit(values, bounded) else None
+    if bounds and set(values) <= {0.0, 1.0}:
         return share_metric(name, round(math.fsum(values)), len(values), protocol, num_clusters=len(counts))
-    picks = np.random.default_rng(seed).integers(0, len(counts), size=(_RESAMPLES, len(counts)))
-    low, high = np.percentile(sums[picks].sum(1) / counts[picks].sum(1), (2.5, 97.5))
-    return Metric(name, value, len(values), float(low), float(high), protocol)
+    ends = bootstrap_interval(sums, seed, counts=counts, bounds=bounds)
+    return Metric(name, value, len(values), *ends, protocol)
 
 
 def difference_metric(
-    name: str, before: Sequence[Sample], after: Sequence[Sample], protocol: str, *, seed: int = 0
+    name: str,
+    before: Sequence[Sample],
+    after: Sequence[Sample],
+    protocol: str,
+    *,
+    seed: int = 0,
+    bounded: bool | None = None,
 ) -> Metric:
     """Return mean(after) - mean(before) over the same items, with a paired bootstrap interval over clusters.
 
@@ -126,6 +130,11 @@ def difference_metric(
         after: The second model's, of the same items in any order.
         protocol: How both were measured.
         seed: Seed of the resampling.
+        bounded: Whether values can only lie in [0, 1]; None = as those of both models say.
+    Returns:
+        The difference; n counts items. Where nothing varies, as where nothing changed, the interval of
+        bounded values has a width all the same (`widened_interval` within [-1, 1]); that of a single cluster
+        of others is NaN.
     Raises:
         ValueError: the two do not hold the same items.
     """
@@ -139,18 +148,23 @@ def difference_metric(
         return Metric(name, math.nan, 0, math.nan, math.nan, protocol)
     pairs = [(sample.cluster, again[sample.item].value - sample.value) for sample in before]
     sums, counts = _clusters(pairs)
-    picks = np.random.default_rng(seed).integers(0, len(counts), size=(_RESAMPLES, len(counts)))
-    low, high = np.percentile(sums[picks].sum(1) / counts[picks].sum(1), (2.5, 97.5))
+    values = [sample.value for sample in (*before, *after)]
+    bounds = (-1.0, 1.0) if _lie_in_unit(values, bounded) else None
+    ends = bootstrap_interval(sums, seed, counts=counts, bounds=bounds)
     value = math.fsum(difference for _, difference in pairs) / len(pairs)
     how = f"{protocol}; edited minus base, paired bootstrap over {len(counts)} clusters"
-    return Metric(name, value, len(pairs), float(low), float(high), how)
+    return Metric(name, value, len(pairs), *ends, how)
 
 
-def _clusters(pairs: Sequence[tuple[str, float]]) -> tuple[Any, Any]:
+def _lie_in_unit(values: Iterable[float], bounded: bool | None) -> bool:
+    return all(0 <= value <= 1 for value in values) if bounded is None else bounded
+
+
+def _clusters(pairs: Sequence[tuple[str, float]]) -> tuple[list[float], list[int]]:
     """Sum and size of each cluster, in order of first appearance."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     for cluster, value in pairs:
         sums[cluster] = sums.get(cluster, 0.0) + value
         counts[cluster] = counts.get(cluster, 0) + 1
-    return np.array(list(sums.values())), np.array(list(counts.values()), dtype=np.float64)
+    return list(sums.values()), list(counts.values())

@@ -26,11 +26,14 @@ __all__ = [
     "mcnemar_exact",
     "paired_bootstrap_ratio",
     "share_metric",
+    "widened_interval",
     "wilson_interval",
 ]
 
 Z_95 = 1.959963984540054
 """The two-sided 95 % point of the normal distribution."""
+# Equal items differ by rounding only, a few units of the last place of numbers around 1.
+_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Metric:
         name: What was measured, such as "retained".
         value: The number; NaN when nothing was measured (n = 0).
         n: How many items it rests on.
-        low: Lower end of the 95 % interval.
-        high: Upper end of the 95 % interval.
+        low: Lower end of the 95 % interval; NaN where nothing is known of it.
+        high: Upper end of the 95 % interval; NaN likewise.
         protocol: How it was measured, in one line.
     """
 
@@ -124,23 +127,58 @@ def share_metric(
     return Metric(name, successes / n, n, low, high, protocol)
 
 
-def bootstrap_interval(
-    values: Sequence[float], seed: int, *, num_resamples: int = 2000
+def widened_interval(
+    ends: tuple[float, float], value: float, n: int, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a mean.
+    """Return a bootstrap's interval of a bounded number, with a width where the bootstrap has no spread.
 
     Args:
-        values: One number per independent item.
+        ends: The bootstrap's interval.
+        value: The number.
+        n: How many independent items it rests on, at least 1.
+        bounds: Lowest and highest value that the number can have.
+    Returns:
+        `ends` where they lie apart or are NaN. Else, since all n items agree, as far from the value within
+        the bounds as Wilson's interval of a share of n reaches from a share of 1: so many others may be
+        otherwise.
+    """
+    if not ends[1] - ends[0] <= _NO_SPREAD:
+        return ends
+    reach = 1 - wilson_interval(n, n)[0]
+    return max(bounds[0], value - reach), min(bounds[1], value + reach)
+
+
+def bootstrap_interval(
+    sums: Sequence[float],
+    seed: int,
+    *,
+    counts: Sequence[float] | None = None,
+    bounds: tuple[float, float] | None = None,
+    num_resamples: int = 2000,
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean, which draws clusters.
+
+    Args:
+        sums: The sum of the values of each independent cluster.
         seed: Seed of the resampling.
+        counts: How many values each cluster has; None = one each.
+        bounds: Lowest and highest possible value, such as (0, 1) for a share and (-1, 1) for a difference of
+            shares; None where there are none.
         num_resamples: How many resamples are drawn.
     Returns:
-        Lower and upper end; (NaN, NaN) without values.
+        Lower and upper end. Where the resamples have no spread, as with a single cluster, those of
+        `widened_interval` for bounded values. One cluster of unbounded values says nothing of the others:
+        (NaN, NaN), as without any.
     """
-    if not values:
+    if not len(sums) or (len(sums) < 2 and bounds is None):
         return math.nan, math.nan
-    numbers = np.asarray(values, dtype=np.float64)
-    means = numbers[_resamples(len(numbers), seed, num_resamples)].mean(axis=1)
-    return _percentiles(means)
+    totals = np.asarray(sums, dtype=np.float64)
+    sizes = np.ones_like(totals) if counts is None else np.asarray(counts, dtype=np.float64)
+    picks = _resamples(len(totals), seed, num_resamples)
+    ends = _percentiles(totals[picks].sum(axis=1) / sizes[picks].sum(axis=1))
+    if bounds is None:
+        return ends
+    return widened_interval(ends, float(totals.sum() / sizes.sum()), len(totals), bounds)
 
 
 def paired_bootstrap_ratio(
@@ -161,7 +199,8 @@ def paired_bootstrap_ratio(
         num_resamples: How many resamples are drawn.
     Returns:
         exp((sum(after) - sum(before)) / sum(counts)), and its lower and upper end; all three NaN when a
-        likelihood is not finite, as with a model that was broken outright.
+        likelihood is not finite, as with a model that was broken outright. The ends are NaN for a single
+        chunk, which says nothing of other ones.
     Raises:
         ValueError: the three sequences differ in length, or are empty.
     """
@@ -175,6 +214,8 @@ def paired_bootstrap_ratio(
     if not np.isfinite(difference).all():
         return math.nan, math.nan, math.nan
     value = _exp(float(difference.sum() / tokens.sum()))
+    if len(tokens) < 2:
+        return value, math.nan, math.nan
     picks = _resamples(len(tokens), seed, num_resamples)
     low, high = _percentiles(difference[picks].sum(axis=1) / tokens[picks].sum(axis=1))
     return value, _exp(low), _exp(high)
@@ -264,9 +305,9 @@ def auroc_metric(
         seed: Seed of the resampling.
         num_resamples: How many resamples are drawn.
     Returns:
-        The metric, n counting both sides; NaN when one side is empty. Where the two sides are wholly apart
-        the bootstrap has no spread: the interval is then Wilson's for as many items as the smaller side has
-        clusters.
+        The metric, n counting both sides; NaN when one side is empty. Where the two sides are wholly apart,
+        or no resample differs, the bootstrap has no spread: the interval is then Wilson's, or that of
+        `widened_interval`, for as many items as the smaller side has clusters.
     """
     n = len(positives) + len(negatives)
     above, below = ([score for _, score in side] for side in (positives, negatives))
@@ -275,8 +316,8 @@ def auroc_metric(
         return Metric(name, math.nan, n, math.nan, math.nan, protocol)
     first, sizes_first = _indicators([cluster for cluster, _ in positives])
     second, sizes_second = _indicators([cluster for cluster, _ in negatives])
+    units = min(len(sizes_first), len(sizes_second))
     if value in {0.0, 1.0}:
-        units = min(len(sizes_first), len(sizes_second))
         return Metric(name, value, n, *wilson_interval(value * units, units), protocol)
     wins = np.asarray(above)[:, None] - np.asarray(below)[None, :]
     by_cluster = first @ (np.sign(wins) / 2 + 0.5) @ second.T
@@ -286,8 +327,8 @@ def auroc_metric(
         for sizes in (sizes_first, sizes_second)
     )
     sums = ((times_first @ by_cluster) * times_second).sum(axis=1)
-    low, high = _percentiles(sums / ((times_first @ sizes_first) * (times_second @ sizes_second)))
-    return Metric(name, value, n, low, high, protocol)
+    ends = _percentiles(sums / ((times_first @ sizes_first) * (times_second @ sizes_second)))
+    return Metric(name, value, n, *widened_interval(ends, value, units), protocol)
 
 
 def _indicators(clusters: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

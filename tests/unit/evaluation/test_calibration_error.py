@@ -91,6 +91,15 @@ def test_calibration_of_samples():
     assert calibration(samples) == calibration(samples)
 
 
+def test_one_cluster_and_equal_answers_leave_room():
+    alone = calibration([answered(0.75, 1, cluster="a"), answered(0.75, 0, cluster="a")])
+    alike = calibration([answered(0.75, 0, cluster=str(place)) for place in range(12)])
+    for found, ends in ((alone, [(0.0, 1.0), (-0.5435, 1.0)]), (alike, [(0.5075, 0.9925), (0.5075, 0.9925)])):
+        for metric, (low, high) in zip(found.metrics, ends, strict=True):
+            # 0.25 and 0.75, as far as Wilson's interval of 1 of 1 and 12 of 12 reaches: 0.7935 and 0.2425.
+            assert (metric.low, metric.high) == pytest.approx((low, high), abs=1e-4)
+
+
 def test_nothing_answered():
     found = calibration([])
     assert [math.isnan(metric.value) for metric in found.metrics] == [True, True]

@@ -64,6 +64,7 @@ def test_relative_drop(table_respondent, after, drop):
     found = relative_drop(before, told(table_respondent, after))
     assert (found.name, found.n) == ("open_question_relative_drop", 3)
     assert found.value == pytest.approx(drop)
+    assert found.low < found.high
     assert found.low <= found.value <= found.high
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+
 import pytest
 import torch
 
@@ -9,6 +13,7 @@ from memedit.evaluation.generation import Generation
 from memedit.evaluation.respondent import CachedRespondent, ModelRespondent
 from memedit.evaluation.samples import Sample, difference_metric, mean_metric
 from memedit.evaluation.scoring import Scored, score_continuations
+from memedit.evaluation.statistics import wilson_interval
 from memedit.modeling.encoding import encode_fact
 
 PAIRS = [("Oslo is the capital of", " Norway"), ("A", " long answer that has many tokens"), ("A", " b")]
@@ -140,6 +145,37 @@ def test_means_count_clusters_not_wordings():
     assert 0.25 < numbers.low < 0.5 < numbers.high < 0.75
 
 
+@pytest.mark.parametrize("value", [0.25, 0.1 + 0.2, 1.0, 0.0])
+@pytest.mark.parametrize("num_clusters", [1, 2, 7])
+def test_an_interval_of_bounded_values_has_a_width(value, num_clusters):
+    samples = [sample(str(item), value, str(item % num_clusters)) for item in range(21)]
+    reach = 1 - wilson_interval(num_clusters, num_clusters)[0]
+    found = mean_metric("m", samples, "how", bounded=True)
+    assert (found.low, found.high) == pytest.approx((max(0, value - reach), min(1, value + reach)))
+    gone = [dataclasses.replace(one, value=0.0) for one in samples]
+    lost = difference_metric("m", samples, gone, "how")
+    assert (lost.low, lost.high) == pytest.approx((max(-1, -value - reach), min(1, -value + reach)))
+
+
+def test_one_cluster_of_unbounded_values_has_no_interval():
+    samples = [sample(str(item), -3.0 - item, "one fact") for item in range(3)]
+    for found in (mean_metric("m", samples, "how"), difference_metric("m", samples, samples, "how")):
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        as_json = json.loads(json.dumps(found.to_json(), allow_nan=False))
+        assert (as_json["value"], as_json["low"], as_json["high"]) == (found.value, None, None)
+    two = mean_metric("m", [*samples, sample("9", -9.0)], "how")
+    assert (two.low, two.high) == (-9, -4)
+
+
+def test_what_may_lie_outside_is_said_and_not_guessed():
+    # Log-probabilities of 0: a fact that is known perfectly. As a share, 0 would have an upper end.
+    samples = [sample("a", 0.0)]
+    assert mean_metric("m", samples, "how").high == wilson_interval(0, 1)[1]
+    assert math.isnan(mean_metric("m", samples, "how", bounded=False).high)
+    assert math.isnan(difference_metric("m", samples, samples, "how", bounded=False).high)
+
+
 def test_differences_are_paired():
     before = [sample(str(index), float(index % 2)) for index in range(40)]
     after = [sample(str(index), float(index % 2) - (index < 4)) for index in range(40)]
@@ -147,7 +183,9 @@ def test_differences_are_paired():
     assert found.value == pytest.approx(-0.1)
     assert -0.22 < found.low < found.high < 0
     same = difference_metric("m", before, before, "how")
-    assert (same.value, same.low, same.high) == (0, 0, 0)
+    # Nothing changed in any of 40 items: others may change, as many as Wilson's interval leaves room for.
+    reach = 1 - wilson_interval(40, 40)[0]
+    assert (same.value, same.low, same.high) == (0, -reach, reach)
     with pytest.raises(ValueError, match="same items"):
         difference_metric("m", before, after[1:], "how")
 

@@ -145,6 +145,10 @@ def test_gate_refuses_at_the_rate_it_claims():
         (1.0, 1.0, True),
         (1.02, 1.009, True),
         (1.02, 1.011, False),
+        # One passage has a ratio without an interval: the ratio is judged as it is.
+        (1.009, math.nan, True),
+        (1.02, math.nan, False),
+        (math.inf, math.nan, False),
         (math.nan, math.nan, False),
         (math.inf, math.inf, False),
     ],

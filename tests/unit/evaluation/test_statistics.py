@@ -14,6 +14,7 @@ from memedit.evaluation.statistics import (
     mcnemar_exact,
     paired_bootstrap_ratio,
     share_metric,
+    widened_interval,
     wilson_interval,
 )
 
@@ -110,6 +111,11 @@ def test_auroc():
 
 def test_bootstrap_interval():
     assert bootstrap_interval([0.3] * 7, seed=0) == (pytest.approx(0.3), pytest.approx(0.3))
+    # Bounded values that all agree leave room for others, and one unbounded value says nothing of others.
+    reach = 1 - wilson_interval(7, 7)[0]
+    widened = bootstrap_interval([0.3] * 7, seed=0, bounds=(0.0, 1.0))
+    assert widened == pytest.approx((max(0, 0.3 - reach), 0.3 + reach))
+    assert all(map(math.isnan, bootstrap_interval([0.3], seed=0)))
     values = [float(index % 2) for index in range(400)]
     low, high = bootstrap_interval(values, seed=1)
     # Normal theory: 0.5 +- 1.96 * 0.5 / 20; percentiles of 2,000 resamples scatter by about 0.002.
@@ -133,9 +139,23 @@ def test_paired_ratio_is_exact_and_paired():
 
 def test_paired_ratio_of_a_broken_model():
     assert all(map(math.isnan, paired_bootstrap_ratio([1.0, 2.0], [math.nan, 2.0], [3, 3], seed=0)))
-    assert paired_bootstrap_ratio([0.0], [1e9], [1], seed=0) == (math.inf,) * 3
+    assert paired_bootstrap_ratio([0.0] * 2, [1e9] * 2, [1, 1], seed=0) == (math.inf,) * 3
     with pytest.raises(ValueError, match="one entry per chunk"):
         paired_bootstrap_ratio([1.0], [1.0, 2.0], [1], seed=0)
+
+
+def test_one_passage_has_a_ratio_and_no_interval():
+    value, low, high = paired_bootstrap_ratio([10.0], [11.0], [10], seed=0)
+    assert value == pytest.approx(math.exp(0.1))
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_a_spread_is_left_as_it_is():
+    assert widened_interval((0.2, 0.4), 0.3, 1) == (0.2, 0.4)
+    assert widened_interval((0.3, 0.3), 0.3, 1) == pytest.approx((0, 1))
+    assert widened_interval((0.9, 0.9), 0.9, 10, (-1.0, 1.0)) == (0.9 - 1 + wilson_interval(10, 10)[0], 1.0)
+    assert all(map(math.isnan, widened_interval((math.nan, math.nan), 0.3, 4)))
 
 
 def test_auroc_is_mann_whitneys():
@@ -181,5 +201,7 @@ def test_an_auroc_of_sides_wholly_apart_is_not_certain():
     metric = auroc_metric("a", [("x", 1.0), ("y", 2.0)], [("z", 0.0)] * 9, "p", seed=0)
     assert (metric.value, metric.high) == (1.0, 1.0)
     assert metric.low == wilson_interval(1, 1)[0]
+    tied = auroc_metric("a", [("x", 1.0), ("y", 1.0)], [("z", 1.0)], "p", seed=0)
+    assert (tied.value, tied.low, tied.high) == (0.5, *widened_interval((0.5, 0.5), 0.5, 1))
     nothing = auroc_metric("a", [], [("z", 0.0)], "p", seed=0)
     assert (math.isnan(nothing.value), nothing.n) == (True, 1)
