@@ -19,7 +19,7 @@ from memedit.cli.options import json_option, model_option, print_json, store_opt
 from memedit.errors import UsageError
 
 if TYPE_CHECKING:
-    from memedit.editor.evaluating import Evaluated
+    from memedit.evaluation.evaluated import Evaluated
     from memedit.facts.formats import Records
 
 __all__ = ["evaluate"]
@@ -47,8 +47,8 @@ Examples:
   memedit evaluate --samples samples.jsonl --json > evaluation.json
   memedit evaluate --list
 \b
-Answers are kept with the store: an unchanged model is not asked twice. docs/evaluation.md, docs/retention.md
-and docs/hallucination.md say how everything is measured.
+Answers are kept with the store: an unchanged model is not asked twice, nor loaded to show a report again.
+docs/evaluation.md, docs/retention.md and docs/hallucination.md say how everything is measured.
 """
 
 
@@ -98,6 +98,7 @@ and docs/hallucination.md say how everything is measured.
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write prompt, expected, before, after and verdict of every item to this JSONL file.",
 )
+@click.option("--fresh", is_flag=True, help="Do not show an evaluation that was made before; make it anew.")
 @click.option("--list", "list_metrics", is_flag=True, help="Say what every metric is, and measure nothing.")
 @json_option("states, differences, notes, data (docs/cli.md)")
 def evaluate(
@@ -109,6 +110,7 @@ def evaluate(
     model: str | None,
     store: Path,
     samples: Path | None,
+    fresh: bool,
     list_metrics: bool,
     as_json: bool,
     **asked: Any,
@@ -127,7 +129,7 @@ def evaluate(
     records = None
     if data is not None:
         records = noted_records(data, format_name, target_convention=target_convention, skip_bad=skip_bad)
-    found = _evaluated(records, model, store, asked)
+    found = _kept_or_measured(records, model, store, asked, fresh=fresh)
     if as_json:
         print_json({**found.to_json(), "data": records.counts() if records else None})
     else:
@@ -155,7 +157,24 @@ def _require_two_states(on: str, against: str) -> None:
     click.echo(f"note: {on} is compared with nothing", err=True)
 
 
-def _evaluated(records: Records | None, model: str | None, store: Path, asked: dict[str, Any]) -> Evaluated:
+def _kept_or_measured(
+    records: Records | None, model: str | None, store: Path, asked: dict[str, Any], *, fresh: bool
+) -> Evaluated:
+    """What was found before, where nothing that it rests on has changed; else what is found now."""
+    from memedit.reports.kept_evaluation import evaluation_entry, kept_evaluation
+
+    # What the harness reports is not kept.
+    entry = None if asked["tasks"] else evaluation_entry(store, model, records, asked)
+    kept = None if fresh or entry is None else kept_evaluation(store, entry)
+    if kept is not None:
+        click.echo("note: measured before, and nothing has changed since (--fresh measures anew)", err=True)
+        return kept
+    return _evaluated(records, model, store, asked, entry)
+
+
+def _evaluated(
+    records: Records | None, model: str | None, store: Path, asked: dict[str, Any], entry: str | None
+) -> Evaluated:
     from memedit.reports.progress import rich_progress
 
     if asked["tasks"]:
@@ -168,7 +187,7 @@ def _evaluated(records: Records | None, model: str | None, store: Path, asked: d
             from memedit.editor.families import DEFAULT_FAMILIES
         # A store is made only by what is written to it; an evaluation of the base model needs none.
         with open_editor(store, model, dry_run=True, progress=progress) as editor:
-            return editor.evaluate(
+            found = editor.evaluate(
                 records,
                 on=asked["on"],
                 against=None if asked["against"] == "none" else asked["against"],
@@ -179,6 +198,9 @@ def _evaluated(records: Records | None, model: str | None, store: Path, asked: d
                 seed=asked["seed"],
                 progress=progress,
             )
+            if entry is not None:
+                editor.store.write_cache(entry, found.to_kept())
+            return found
 
 
 def _print_found(found: Evaluated) -> None:

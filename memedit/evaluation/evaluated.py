@@ -3,12 +3,13 @@
 What: `Evaluated`.
 Why: what was measured of a model that has not changed need not be measured again, nor need the model be
 loaded for it.
-How: plain JSON values; numbers that are not finite are written as JSON's NaN and Infinity, as Python reads
-them back. What lm-evaluation-harness reported is not kept.
+How: as a text of JSON in which NaN and infinities stand as Python writes them, since JSON proper has none.
+What lm-evaluation-harness reported is not kept.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -54,21 +55,20 @@ class Evaluated:
             "lm_eval_differences": [one.to_json() for one in self.harness_differences],
         }
 
-    def to_kept(self) -> dict[str, Any]:
-        """Return what `from_kept` reads back: samples too, but nothing of the harness."""
-        return {
-            "states": [[name, asdict(found)] for name, found in self.states.items()],
-            "differences": asdict(self.differences),
-        }
+    def to_kept(self) -> str:
+        """Return a text that `from_kept` reads back: samples too, but nothing of the harness."""
+        states = [[name, asdict(found)] for name, found in self.states.items()]
+        return json.dumps({"states": states, "differences": asdict(self.differences)})
 
     @classmethod
-    def from_kept(cls, kept: Mapping[str, Any]) -> Evaluated:
+    def from_kept(cls, text: str) -> Evaluated:
         """Read back what `to_kept` returned.
 
         Raises:
             ValueError: it is damaged.
         """
         try:
+            kept = json.loads(text)
             states = {str(name): _evaluation(found) for name, found in kept["states"]}
             return cls(states, _evaluation(kept["differences"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:

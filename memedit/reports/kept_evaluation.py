@@ -73,7 +73,7 @@ def kept_evaluation(store: Path, entry: str) -> Evaluated | None:
     """Return the evaluation of that name, None where there is none that can be read."""
     with Store.open(store, fingerprint=None, read_only=True) as journal:
         kept = journal.read_cache(entry)
-    if isinstance(kept, dict):
+    if isinstance(kept, str):
         # A damaged one is measured afresh.
         with suppress(ValueError):
             return Evaluated.from_kept(kept)

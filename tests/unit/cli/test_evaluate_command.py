@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import small_world
@@ -250,3 +251,24 @@ def test_what_was_measured_is_shown_though_the_samples_cannot_be_written(cli, ed
     assert metrics_of(json.loads(result.stdout)["states"]["current"])["learned_exact_match"]["n"] == 12
     assert f"error: --samples {name} cannot be written: " in result.stderr
     assert "learned_exact_match" in cli(facts, "--family", "facts", "--samples", name, code=2).stdout
+
+
+def test_an_evaluation_that_still_holds_is_shown_without_the_model(cli, edits, facts, monkeypatch):
+    options = (facts, "--family", "facts", "--json")
+    first = cli(*options)
+    assert "measured before" not in first.stderr
+
+    def refuse(*_, **__):
+        raise AssertionError("the model was opened")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("memedit.editor.open_editor", refuse)
+        again = cli(*options, "--samples", "again.jsonl")
+        assert again.stdout == first.stdout
+        assert "note: measured before" in again.stderr
+        for changed in (("--seed", 1), ("--on", edits[0]), ("--fresh",)):
+            with pytest.raises(AssertionError, match="was opened"):
+                cli(*options, *changed)
+    fresh = cli(*options, "--fresh", "--samples", "fresh.jsonl")
+    assert fresh.stdout == first.stdout
+    assert Path("again.jsonl").read_text() == Path("fresh.jsonl").read_text()

@@ -66,11 +66,9 @@ def test_a_second_evaluation_asks_nothing(taught, monkeypatch):
 
     monkeypatch.setattr(ModelRespondent, "answer", refuse)
     monkeypatch.setattr(ModelRespondent, "score", refuse)
-    from memedit.editor import families, memory_measures
-
-    monkeypatch.setattr(families, "measure_perplexity", refuse)
+    monkeypatch.setattr("memedit.editor.families.measure_perplexity", refuse)
     for measure in ("prompt_routings", "residual_rms"):
-        monkeypatch.setattr(memory_measures, measure, refuse)
+        monkeypatch.setattr(f"memedit.editor.memory_measures.{measure}", refuse)
     assert json.dumps(taught.evaluate(families=families).to_json()) == json.dumps(first.to_json())
 
 

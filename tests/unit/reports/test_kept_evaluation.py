@@ -92,6 +92,6 @@ def test_what_cannot_be_looked_at_has_no_name(store, model, tmp_path):
 def test_a_damaged_entry_is_none(store):
     name = evaluation_entry(store, None, None, ASKED)
     with Store.open(store, fingerprint=None) as opened:
-        opened.write_cache(name, {"states": 3})
-    assert json.loads((store / "cache" / f"{name}.json").read_text()) == {"states": 3}
+        opened.write_cache(name, '{"states": 3}')
+    assert json.loads((store / "cache" / f"{name}.json").read_text()) == '{"states": 3}'
     assert kept_evaluation(store, name) is None
