@@ -17,7 +17,7 @@ from memedit.editing.plan import EditingSettings
 from memedit.editor.abstaining import abstained, check_abstention
 from memedit.editor.asking import answer_prompt
 from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed
-from memedit.editor.evaluating import BASE, CURRENT, Evaluated, States, evaluate, evaluate_harness
+from memedit.editor.evaluating import BASE, CURRENT, States, evaluate, evaluate_harness
 from memedit.editor.families import DEFAULT_FAMILIES
 from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
@@ -26,6 +26,7 @@ from memedit.editor.results import Answer, Edit
 from memedit.editor.testing import KnowledgeTests
 from memedit.editor.transaction import Injection, Limits, Trained
 from memedit.evaluation import Baseline, BuiltSuite, Suite, SuiteResult, general_text
+from memedit.evaluation.evaluated import Evaluated
 from memedit.evaluation.respondent import ModelRespondent
 from memedit.evaluation.suite_building import SuiteSettings
 from memedit.facts import Fact
