@@ -4,6 +4,9 @@ Checks of shape and type run in the public functions, before the dispatcher. Che
 order) read the data, so they run inside the ops, where torch.compile does not look.
 """
 
+from numbers import Integral
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -25,13 +28,19 @@ def check_tensor(name: str, tensor: Tensor, dim: int, types: tuple[torch.dtype, 
         raise ValueError(f"{name}: got {tensor.dtype} {tuple(tensor.shape)}, expected {expected}")
 
 
-def check_lookups(slots: Tensor, weights: Tensor) -> None:
-    """Check slots int64 [tokens, j] and weights of the same shape, fp32 (fp64 for gradient checks)."""
-    check_tensor("slots", slots, 2, (torch.int64,), "torch.int64 [tokens, j]")
+def check_lookups(slots: Tensor, weights: Tensor, *, name: str = "slots") -> None:
+    """Check slots int64 [tokens, j] and weights of the same shape, fp32 (fp64 for gradient checks).
+
+    Args:
+        slots: the slots, or what else there is one of for each look-up.
+        weights: the look-ups' weights.
+        name: what error messages call `slots`.
+    """
+    check_tensor(name, slots, 2, (torch.int64,), "torch.int64 [tokens, j]")
     if weights.shape != slots.shape or weights.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"weights: got {weights.dtype} {tuple(weights.shape)}, expected torch.float32 "
-            f"{tuple(slots.shape)} as in slots"
+            f"{tuple(slots.shape)} as in {name}"
         )
 
 
@@ -59,10 +68,29 @@ def check_range(name: str, numbers: Tensor, end: int | None, *, lowest: int = 0)
             raise ValueError(f"{name}: got numbers in [{low}, {high}], expected {expected}")
 
 
+def check_count(
+    name: str, count: object, lowest: int, highest: int | None = None, *, expected: str | None = None
+) -> None:
+    """Check that a count is an integer in [lowest, highest].
+
+    Args:
+        name: the argument's name.
+        count: the argument; torch.compile may pass a symbol for it.
+        lowest: the lowest that fits.
+        highest: the highest that fits; None = no limit.
+        expected: what the message says; None = the integers from lowest on.
+    """
+    if isinstance(count, (Integral, torch.SymInt)):
+        number = cast("int", count)
+        if number >= lowest and (highest is None or number <= highest):
+            return
+    raise ValueError(f"{name}: got {count}, expected {expected or f'an integer, {lowest} or more'}")
+
+
 def check_weights(weights: Tensor) -> None:
     """Check that no weight is NaN or below 0."""
     # The minimum of numbers with a NaN among them is NaN, which is not 0 or more.
-    if weights.numel() and not float(torch.aminmax(weights).min) >= 0:
+    if weights.numel() and not float(torch.aminmax(weights.detach()).min) >= 0:
         raise ValueError("weights: got NaN or a negative weight, expected 0 or more")
 
 

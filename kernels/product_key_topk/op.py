@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from memedit_kernels.arguments import TABLE_TYPES, check_device
+from memedit_kernels.arguments import TABLE_TYPES, check_count, check_device
 from memedit_kernels.backend import defer_dynamo, register_triton
 from memedit_kernels.product_key_topk.gradient import product_key_topk_gradient
 from memedit_kernels.product_key_topk.reference import product_key_topk_reference
@@ -52,8 +52,8 @@ def product_key_topk(queries: Tensor, sub_keys: Tensor, k: int) -> tuple[Tensor,
         raise ValueError(f"sub_keys: got {sub_keys.dtype}, expected {queries.dtype} as in queries")
     check_device(queries=queries, sub_keys=sub_keys)
     num_keys = sub_keys.shape[2]
-    if not 1 <= k <= min(num_keys, MAX_K):
-        raise ValueError(f"k: got {k}, expected 1 to min(n, {MAX_K}) = {min(num_keys, MAX_K)}")
+    most = min(num_keys, MAX_K)
+    check_count("k", k, 1, most, expected=f"an integer from 1 to min(n, {MAX_K}) = {most}")
     slots, scores = _product_key_topk(queries, sub_keys, k)
     return slots, scores
 

@@ -7,6 +7,14 @@ does. Most look-ups hit no written row at all, so everything here works on a lis
 """
 
 import torch
+from memedit_kernels.arguments import (
+    check_count,
+    check_device,
+    check_lookups,
+    check_range,
+    check_tensor,
+    check_weights,
+)
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,7 +34,19 @@ def lookup_owners(owners: Tensor, rows: Tensor) -> Tensor:
 
     Returns:
         int64 [tokens, j].
+
+    Raises:
+        ValueError: when types do not fit, or a row is below -1 or not below n.
     """
+    check_tensor("owners", owners, 1, (torch.int64,), "torch.int64 [n]")
+    check_tensor("rows", rows, 2, (torch.int64,), "torch.int64 [tokens, j]")
+    check_device(owners=owners, rows=rows)
+    check_range("rows", rows, len(owners), lowest=-1)
+    return owners_of_rows(owners, rows)
+
+
+def owners_of_rows(owners: Tensor, rows: Tensor) -> Tensor:
+    """Do what lookup_owners does for rows that are known to fit."""
     if len(owners) == 0:
         return torch.full_like(rows, NOT_WRITTEN)
     return owners[rows.clamp(min=0)].masked_fill_(rows < 0, NOT_WRITTEN)
@@ -44,20 +64,34 @@ def ownership_gate(
 
     Args:
         owner_per_lookup: int64 [tokens, j]: owner, UNGATED or NOT_WRITTEN.
-        weights: [tokens, j], routing weights >= 0, summing to 1 per head.
-        thresholds: [num_owners].
+        weights: fp32 (fp64 for gradient checks) [tokens, j], routing weights >= 0, summing to 1 per head.
+        thresholds: fp32 (fp64) [num_owners].
         heads: number of heads in j.
 
     Returns:
         gated weights [tokens, j] (0 for look-ups that are not written), best owner int64 [tokens] (-1 = no
         owned look-up, given whether or not its gate is open), and its mass [tokens].
+
+    Raises:
+        ValueError: when shapes, types, devices, owners, weights or heads do not fit.
     """
+    _check_gate(owner_per_lookup, weights, thresholds, heads)
     hit = owner_per_lookup != NOT_WRITTEN
     token_of = hit.nonzero()[:, 0]
     speaking, best_owner, mass = gate_hits(
         token_of, owner_per_lookup[hit], weights[hit], thresholds, heads, len(weights)
     )
     return torch.zeros_like(weights).masked_scatter(hit, speaking), best_owner, mass
+
+
+def _check_gate(owner_per_lookup: Tensor, weights: Tensor, thresholds: Tensor, heads: int) -> None:
+    check_lookups(owner_per_lookup, weights, name="owner_per_lookup")
+    types = (torch.float32, torch.float64)
+    check_tensor("thresholds", thresholds, 1, types, "torch.float32 [num_owners]")
+    check_count("heads", heads, 1)
+    check_device(owner_per_lookup=owner_per_lookup, weights=weights, thresholds=thresholds)
+    check_range("owner_per_lookup", owner_per_lookup, len(thresholds), lowest=NOT_WRITTEN)
+    check_weights(weights)
 
 
 def gate_hits(

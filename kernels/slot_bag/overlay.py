@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from memedit_kernels.arguments import check_ascending, check_range, check_tensor, check_weights
+from memedit_kernels.arguments import check_ascending, check_count, check_range, check_tensor, check_weights
 from memedit_kernels.slot_bag.gate import UNGATED
 from torch import Tensor
 
@@ -48,8 +48,7 @@ def check_overlay(overlay: SlotOverlay, weights: Tensor) -> None:
             raise ValueError(f"overlay.owners: got {owners.shape[0]} owners, expected {num_rows}")
         types = (torch.float32, torch.float64)
         check_tensor("overlay.thresholds", thresholds, 1, types, "torch.float32 [num_owners]")
-    if heads < 1:
-        raise ValueError(f"overlay.heads: got {heads}, expected at least 1")
+    check_count("overlay.heads", heads, 1)
 
 
 def check_values(

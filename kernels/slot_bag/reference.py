@@ -6,7 +6,7 @@ and the sum is in fp32. Written rows are few and most look-ups miss them: only t
 """
 
 import torch
-from memedit_kernels.slot_bag.gate import gate_gradient, gate_hits, lookup_owners
+from memedit_kernels.slot_bag.gate import gate_gradient, gate_hits, owners_of_rows
 from memedit_kernels.slot_bag.overlay import check_values
 from memedit_kernels.slot_rows.reference import slot_rows_reference
 from torch import Tensor
@@ -62,7 +62,7 @@ def slot_bag_reference(
 
 def base_bag(slots: Tensor, weights: Tensor, base: Tensor) -> Tensor:
     """Return sum_j weights[t, j] * base[slots[t, j]] in the weights' type, [tokens, dim]."""
-    if slots.numel() == 0:
+    if slots.numel() == 0 or base.shape[1] == 0:
         return weights.new_zeros(len(slots), base.shape[1])
     # A table whose rows are apart would be copied whole by embedding_bag.
     if base.dtype == weights.dtype and base.is_contiguous():
@@ -115,7 +115,7 @@ def slot_bag_backward_reference(
         return gradient
     dots = _written_dots(grad_output, rows, overlay_values)
     if overlay_owners is not None:
-        dots = gate_gradient(dots, gated, lookup_owners(overlay_owners, rows), weights)
+        dots = gate_gradient(dots, gated, owners_of_rows(overlay_owners, rows), weights)
     return gradient.add_(dots)
 
 
@@ -132,7 +132,7 @@ def _gated_weights(rows: Tensor, weights: Tensor, owners: Tensor, thresholds: Te
 def _add_written(bag: Tensor, rows: Tensor, weights: Tensor, values: Tensor) -> None:
     """Add the written rows to the bags of the tokens that hit any."""
     token_of, column_of = ((rows >= 0) & (weights != 0)).nonzero(as_tuple=True)
-    if len(token_of) == 0:
+    if len(token_of) == 0 or values.shape[1] == 0:
         return
     tokens, counts = token_of.unique_consecutive(return_counts=True)
     written = functional.embedding_bag(
@@ -150,7 +150,7 @@ def _base_dots(grad_output: Tensor, slots: Tensor, base: Tensor, dots: Tensor) -
     step = _chunk_size(slots.shape[1] * base.shape[1])
     for at in range(0, len(slots), step):
         part = slots[at : at + step]
-        read = base.index_select(0, part.flatten()).to(dots.dtype).view(*part.shape, -1)
+        read = base.index_select(0, part.flatten()).to(dots.dtype).view(*part.shape, base.shape[1])
         # Not bmm: its sums depend on how many tokens a piece has.
         torch.sum(read.mul_(grad_output[at : at + step, None]), -1, out=dots[at : at + step])
 

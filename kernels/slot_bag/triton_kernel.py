@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from memedit_kernels.addressing import row_start
 from memedit_kernels.allocation import new_output
-from memedit_kernels.slot_bag.gate import NOT_WRITTEN, UNGATED, gate_gradient, lookup_owners
+from memedit_kernels.slot_bag.gate import NOT_WRITTEN, UNGATED, gate_gradient, owners_of_rows
 from memedit_kernels.slot_bag.overlay import check_values
 from memedit_kernels.slot_rows.triton_kernel import slot_rows_triton
 from torch import Tensor
@@ -111,7 +111,9 @@ def slot_bag_kernel(
     GATE_BLOCK: tl.constexpr, BLOCK_LOOKUPS: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     """Programs of one token follow each other; the first of them also writes its gated weights."""
-    program, num_blocks = tl.program_id(0).to(tl.int64), tl.cdiv(dim, BLOCK_DIM)
+    program = tl.program_id(0).to(tl.int64)
+    # Rows without columns have a program too.
+    num_blocks = tl.maximum(tl.cdiv(dim, BLOCK_DIM), 1)
     token, block = program // num_blocks, program % num_blocks
     start = row_start(token, num_lookups)
     columns = block * BLOCK_DIM + tl.arange(0, BLOCK_DIM)
@@ -235,7 +237,7 @@ def slot_bag_backward_triton(
     if overlay_values is not None:
         dots = _dots(grad_output, overlay_values.contiguous(), rows, weights.dtype)
         if overlay_owners is not None:
-            dots = gate_gradient(dots, gated, lookup_owners(overlay_owners, rows), weights)
+            dots = gate_gradient(dots, gated, owners_of_rows(overlay_owners, rows), weights)
         gradient = dots if gradient is None else gradient.add_(dots)
     assert gradient is not None
     return gradient

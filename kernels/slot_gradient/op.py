@@ -4,7 +4,7 @@ The ops have no gradient of their own; PyTorch then raises in a backward that co
 """
 
 import torch
-from memedit_kernels.arguments import TABLE_TYPES, check_device, check_lookups, check_tensor
+from memedit_kernels.arguments import TABLE_TYPES, check_count, check_device, check_lookups, check_tensor
 from memedit_kernels.backend import register_triton
 from memedit_kernels.slot_gradient.plan import RowPlan
 from memedit_kernels.slot_gradient.reference import (
@@ -66,14 +66,9 @@ def row_gradient(
     Raises:
         ValueError: when shapes, types, devices, row numbers or the plan do not fit.
     """
-    check_tensor("rows", rows, 2, (torch.int64,), "torch.int64 [tokens, j]")
-    if weights.shape != rows.shape or weights.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"weights: got {weights.dtype} {tuple(weights.shape)}, expected torch.float32 {tuple(rows.shape)}"
-        )
+    check_lookups(rows, weights, name="rows")
     _check_grad_output(grad_output, rows, "rows")
-    if num_rows < 0:
-        raise ValueError(f"num_rows: got {num_rows}, expected 0 or more")
+    check_count("num_rows", num_rows, 0)
     check_device(grad_output=grad_output, rows=rows, weights=weights)
     if plan is None:
         gradient: Tensor = _row_gradient(grad_output, rows, weights, num_rows)

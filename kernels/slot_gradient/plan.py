@@ -8,6 +8,7 @@ keeps nobody waiting. The result depends on the input alone.
 from typing import NamedTuple
 
 import torch
+from memedit_kernels.arguments import check_count, check_range, check_tensor
 from torch import Tensor
 
 PIECE = 256
@@ -53,10 +54,12 @@ def plan_row_gradient(rows: Tensor, num_rows: int) -> RowPlan:
         The plan, for row_gradient's argument `plan`.
 
     Raises:
-        ValueError: where a row is below -1 or not below num_rows.
+        ValueError: when types do not fit, num_rows is negative, or a row is below -1 or not below num_rows.
     """
+    check_tensor("rows", rows, 2, (torch.int64,), "torch.int64 [tokens, j]")
+    check_count("num_rows", num_rows, 0)
+    check_range("rows", rows, num_rows, lowest=-1)
     flat = rows.reshape(-1)
-    _check_rows(flat, num_rows)
     hits = (flat >= 0).nonzero().squeeze(1)
     found = flat[hits]
     if num_rows < 2**31:
@@ -103,10 +106,3 @@ def cut_long_rows(starts: Tensor) -> LongRows | None:
     number = torch.arange(len(of_row), device=starts.device) - first_pieces[of_row]
     begins = starts[rows[of_row]] + number * PIECE
     return LongRows(rows, first_pieces, begins, torch.minimum(begins + PIECE, starts[rows[of_row] + 1]))
-
-
-def _check_rows(flat: Tensor, num_rows: int) -> None:
-    if len(flat):
-        low, high = (int(bound) for bound in torch.aminmax(flat))
-        if low < -1 or high >= num_rows:
-            raise ValueError(f"rows: got numbers in [{low}, {high}], expected -1 to {num_rows - 1}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,3 +125,44 @@ def test_owners_of_lookups():
     owners = lookup_owners(torch.tensor([0, UNGATED, 1]), rows)
     assert owners.tolist() == [[1, NOT_WRITTEN, UNGATED], [0, NOT_WRITTEN, NOT_WRITTEN]]
     assert (lookup_owners(owners[0, :0], torch.full_like(rows, -1)) == NOT_WRITTEN).all()
+
+
+@pytest.mark.parametrize(
+    ("named", "owners", "rows"),
+    [
+        ("rows", torch.tensor([0, 1]), torch.tensor([[0, 2]])),
+        ("rows", torch.tensor([0, 1]), torch.tensor([[0, -2]])),
+        ("rows", torch.empty(0, dtype=torch.int64), torch.tensor([[0]])),
+        ("rows", torch.tensor([0, 1]), torch.tensor([[0.0]])),
+        ("rows", torch.tensor([0, 1]), torch.tensor([0])),
+        ("owners", torch.tensor([0.0, 1.0]), torch.tensor([[0]])),
+        ("owners", torch.tensor([[0, 1]]), torch.tensor([[0]])),
+    ],
+)
+def test_lookup_owners_refuses_what_does_not_fit(named, owners, rows):
+    with pytest.raises(ValueError, match=f"^{named}: got .* expected"):
+        lookup_owners(owners, rows)
+
+
+@pytest.mark.parametrize(
+    ("named", "change"),
+    [
+        ("owner_per_lookup", {"owner_per_lookup": torch.tensor([[0, 2]])}),
+        ("owner_per_lookup", {"owner_per_lookup": torch.tensor([[0, NOT_WRITTEN - 1]])}),
+        ("owner_per_lookup", {"owner_per_lookup": torch.tensor([[0.0, 1.0]])}),
+        ("owner_per_lookup", {"owner_per_lookup": torch.tensor([0, 1])}),
+        ("owner_per_lookup", {"thresholds": torch.zeros(0)}),
+        ("weights", {"weights": torch.ones(1, 3)}),
+        ("weights", {"weights": torch.ones(1, 2).bfloat16()}),
+        ("weights", {"weights": torch.tensor([[0.5, float("nan")]])}),
+        ("weights", {"weights": torch.tensor([[0.5, -0.5]])}),
+        ("thresholds", {"thresholds": torch.zeros(2, 1)}),
+        ("thresholds", {"thresholds": torch.zeros(2, dtype=torch.int64)}),
+        ("heads", {"heads": 0}),
+        ("heads", {"heads": 2.5}),
+    ],
+)
+def test_the_gate_refuses_what_does_not_fit(named, change):
+    fitting = {"owner_per_lookup": torch.tensor([[0, 1]]), "weights": torch.full((1, 2), 0.5)}
+    with pytest.raises(ValueError, match=f"^{named}: got .* expected"):
+        ownership_gate(**{**fitting, "thresholds": torch.zeros(2), "heads": 1, **change})

@@ -160,6 +160,20 @@ def test_empty_sizes(generator, tokens, per_token, kind):
     assert torch.autograd.grad(out.sum(), weights)[0].shape == (tokens, per_token)
 
 
+@pytest.mark.parametrize(("base_type", "kind"), KINDS)
+def test_rows_without_columns(generator, base_type, kind):
+    slots, weights, base, overlay = draw(generator, 4, 9, 0, 5, base_type, kind)
+    inputs = [weights.requires_grad_()]
+    if overlay is not None:
+        inputs.append(overlay.values.requires_grad_())
+    out = slot_bag(slots, weights, base=base, overlay=overlay, dtype=torch.bfloat16)
+    assert out.shape == (4, 0)
+    assert out.dtype == torch.bfloat16
+    grads = torch.autograd.grad(out.sum(), inputs)
+    assert [grad.shape for grad in grads] == [given.shape for given in inputs]
+    assert not grads[0].any()
+
+
 @pytest.mark.parametrize("base_type", TABLES[1:])
 def test_strided_input(generator, base_type):
     slots, weights, _, overlay = draw(generator, 12, 40, 16, 8, None, "gated")
@@ -439,6 +453,7 @@ OVERLAY = SlotOverlay(torch.tensor([1, 3]), torch.zeros(2, 2), torch.tensor([0, 
         ("overlay.thresholds", {"overlay": OVERLAY._replace(thresholds=None)}),
         ("overlay.thresholds", {"overlay": OVERLAY._replace(thresholds=torch.zeros(1, 1))}),
         ("overlay.heads", {"overlay": OVERLAY._replace(heads=0)}),
+        ("overlay.heads", {"overlay": OVERLAY._replace(heads=2.5)}),
     ],
 )  # fmt: skip
 def test_refuses_what_does_not_fit(named, arguments):

@@ -217,6 +217,21 @@ def test_refuses_a_plan_of_other_lookups():
             row_gradient(grad_output, rows, weights, 5, plan=wrong)
 
 
+def test_a_plan_refuses_what_does_not_fit():
+    rows = torch.tensor([[0, MISS], [2, 1]])
+    for arguments, message in [
+        ((rows + 0.9, 3), "^rows: got torch.float32"),
+        ((rows.int(), 3), "^rows: got torch.int32"),
+        ((rows[0], 3), r"^rows: got torch.int64 \(2,\), expected torch.int64 \[tokens, j\]"),
+        ((rows, 2), r"^rows: got numbers in \[-1, 2\], expected -1 to 1"),
+        ((rows - 1, 3), r"^rows: got numbers in \[-2, 1\], expected -1 to 2"),
+        ((rows[:0], -1), "^num_rows: got -1, expected an integer, 0 or more"),
+        ((rows, 3.5), "^num_rows: got 3.5, expected an integer"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plan_row_gradient(*arguments)
+
+
 def test_refuses_what_does_not_fit():
     grad_output, rows, weights = example(6, 3, 5, 4)
     slots, selected = rows.clamp(min=0), torch.tensor([1, 3])
@@ -229,6 +244,7 @@ def test_refuses_what_does_not_fit():
         ((grad_output, rows, weights[:, 1:], 5), "^weights: got"),
         ((grad_output, rows, weights.half(), 5), "^weights: got torch.float16"),
         ((grad_output, rows, weights, -1), "^num_rows: got -1"),
+        ((grad_output, rows, weights, 4.5), "^num_rows: got 4.5, expected an integer"),
         ((grad_output, rows.clamp(min=4), weights, 4), r"^rows: got numbers in \[4, 4\], expected -1 to 3"),
         ((grad_output, rows - 5, weights, 5), r"^rows: got numbers in \[-6"),
     ]:
