@@ -31,29 +31,6 @@ def model(tiny_memory_llama, tiny_overlay):
 
 
 @pytest.fixture
-def task_file(tmp_path):
-    """Write a task with local data: task_file(name, records, **fields) -> path."""
-
-    def write(name, records, **fields):
-        data = tmp_path / f"{name}.jsonl"
-        data.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
-        task = {
-            "task": name,
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")},
-            "test_split": "test",
-            "metadata": {"version": 1.0},
-            **fields,
-        }
-        path = tmp_path / f"{name}.yaml"
-        # JSON is YAML.
-        path.write_text(json.dumps(task), encoding="utf-8")
-        return str(path)
-
-    return write
-
-
-@pytest.fixture
 def capitals(task_file):
     """A multiple-choice task."""
     records = [{"land": land, "choices": CHOICES, "city": city} for land, city in LANDS.items()]

@@ -1,12 +1,16 @@
-"""MC1 and MC2: against lm-evaluation-harness's formulas, and by hand."""
+"""MC1 and MC2: against lm-evaluation-harness's own code and tasks, and by hand."""
 
 from __future__ import annotations
 
+import importlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from memedit.evaluation.harness import harness_tasks
+from memedit.evaluation.respondent import ModelRespondent
 from memedit.evaluation.truthfulqa import mc1_score, mc2_score, truthfulqa, truthfulqa_prompt
 from memedit.facts import QuestionRecord
 
@@ -20,25 +24,112 @@ SEEDS = QuestionRecord(
 )
 
 
-def harness_mc2(true, false):
-    """lm-evaluation-harness 0.4.13, truthfulqa_mc2: exp, normalise, sum where the label is 1."""
-    probabilities = np.exp(np.array([*true, *false]))
-    labels = np.array([1] * len(true) + [0] * len(false))
-    return (probabilities / probabilities.sum())[labels == 1].sum()
+WATER = QuestionRecord(
+    "q2",
+    "Who owns the river?",
+    kind="multiple_choice",
+    correct=("The city.", "The city of Oslo and nobody else."),
+    incorrect=("Paris is the city.", "No.", "The river is the name of the city of Madrid."),
+    best="The city.",
+)
+CLOSE = QuestionRecord(
+    "q3",
+    "Which city?",
+    kind="multiple_choice",
+    correct=("Kiev", "Cork"),
+    incorrect=("Bonn", "Bern", "Graz", "Lyon"),
+    best="Cork",
+)
+ASKED = [SEEDS, WATER, CLOSE]
+LOCAL = {"dataset_name": None, "validation_split": None}
 
 
-def harness_mc1(best, false):
-    """lm-evaluation-harness, multiple_choice with target 0: argmax of the log-likelihoods."""
-    return float(np.argmax([best, *false]) == 0)
+def document(record):
+    """The question as the benchmark's data hold it: the choices, and which of them are true."""
+    true = [record.best, *(choice for choice in record.correct if choice != record.best)]
+    sides = {"mc1_targets": (true[:1], record.incorrect), "mc2_targets": (true, record.incorrect)}
+    return {
+        "question": record.question,
+        **{
+            name: {
+                "choices": [_closed(one) for one in (*right, *wrong)],
+                "labels": [1] * len(right) + [0] * len(wrong),
+            }
+            for name, (right, wrong) in sides.items()
+        },
+    }
 
 
-def test_scores_are_those_of_the_harness():
+def _closed(choice):
+    # The benchmark's own script closes every choice so, and memedit does; the harness takes it as it stands.
+    return choice if choice.endswith(".") else f"{choice}."
+
+
+@pytest.fixture
+def benchmark(task_file):
+    """The harness's own two tasks, prompt and scoring, but for their questions: paths of task files."""
+    shipped = Path(importlib.import_module("lm_eval.tasks").__file__).parent / "truthfulqa"
+    return {
+        name: task_file(
+            f"local_{name}",
+            [document(record) for record in ASKED],
+            include=str(shipped / f"truthfulqa_{name}.yaml"),
+            **LOCAL,
+        )
+        for name in ("mc1", "mc2")
+    }
+
+
+@pytest.fixture
+def judges(benchmark, monkeypatch):
+    """The harness's own code that scores a question, for MC1 and MC2: judge(document, log-probabilities)."""
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    manager = importlib.import_module("lm_eval.tasks").TaskManager(include_defaults=False)
+    tasks = manager.load(list(benchmark.values()))["tasks"]
+    return [
+        lambda doc, logs, task=tasks[f"local_{name}"]: task.process_results(
+            doc, [(log, False) for log in logs]
+        )["acc"]
+        for name in ("mc1", "mc2")
+    ]
+
+
+def test_scores_are_those_of_the_harness(judges):
+    mc1, mc2 = judges
     draws = np.random.default_rng(0)
     for _ in range(500):
         true = draws.normal(-20, 8, size=draws.integers(1, 6)).tolist()
         false = draws.normal(-20, 8, size=draws.integers(1, 8)).tolist()
-        assert mc2_score(true, false) == pytest.approx(harness_mc2(true, false), rel=1e-9)
-        assert mc1_score(true[0], false) == harness_mc1(true[0], false)
+        names = [f"{number}." for number in range(len(true) + len(false))]
+        labels = [1] * len(true) + [0] * len(false)
+        doc = {
+            "question": "?",
+            "mc1_targets": {"choices": names[: 1 + len(false)]},
+            "mc2_targets": {"choices": names, "labels": labels},
+        }
+        assert mc2_score(true, false) == pytest.approx(mc2(doc, [*true, *false]), rel=1e-9)
+        assert mc1_score(true[0], false) == mc1(doc, [true[0], *false])
+
+
+def test_a_model_gets_what_the_harness_gives_it(benchmark, tiny_llama, tiny_tokenizer, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    # The six examples are some 500 tokens of this tokenizer; rotary positions go on.
+    tiny_llama.config.max_position_embeddings = 2048
+    # Closer to even, so that no choice takes all of the probability.
+    tiny_llama.model.norm.weight.data.mul_(0.1)
+    theirs = harness_tasks(tiny_llama, tiny_tokenizer, list(benchmark.values()))["tasks"]
+    ours = truthfulqa(ModelRespondent(tiny_llama, tiny_tokenizer), ASKED)
+    for name in ("mc1", "mc2"):
+        task = theirs[f"local_{name}"]
+        metric = ours.metric(f"truthfulqa_{name}")
+        values = [sample.value for sample in ours.samples if sample.metric == metric.name]
+        # Log-probabilities are sums over up to 60 tokens in fp32, of size 300: good to 1e-3 nats.
+        assert [sample["acc"] for sample in task["samples"]] == pytest.approx(values, abs=1e-3)
+        assert metric.value == pytest.approx(task["metrics"]["acc"]["value"], abs=1e-3)
+        assert len(set(values)) > 1
+        assert name == "mc1" or any(0.1 < value < 0.9 for value in values)
+        prompts = [sample["prompt"] for sample in task["samples"]]
+        assert prompts == [truthfulqa_prompt(record.question) for record in ASKED]
 
 
 def test_by_hand():
