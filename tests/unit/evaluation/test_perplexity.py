@@ -1,3 +1,4 @@
+import importlib
 import math
 from types import SimpleNamespace
 
@@ -6,6 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from memedit.errors import UsageError
+from memedit.evaluation.harness import live_harness_model
 from memedit.evaluation.perplexity import (
     Perplexity,
     general_text,
@@ -13,6 +15,7 @@ from memedit.evaluation.perplexity import (
     perplexity_ratio,
     text_chunks,
 )
+from memedit.modeling.encoding import bos_ids
 
 TEXT = "aab\n\nb a\n \nabab\n"
 
@@ -89,6 +92,33 @@ def test_batches_and_cuts_do_not_change_likelihoods(tokenizer):
     with torch.no_grad():
         mean = model(input_ids=ids, labels=ids).loss.item()
     assert together.nlls[0] == pytest.approx(mean * 180, rel=1e-5)
+
+
+def test_likelihoods_are_the_harnesss(tiny_llama, tiny_tokenizer):
+    """Against lm-evaluation-harness's loglikelihood_rolling on the same model.
+
+    The harness puts one prefix token in front of a text and predicts every token of the text; told that the
+    prefix is the begin token, it predicts just what memedit does. Each passage is one request, and none is
+    longer than a chunk: a cut text has another context on each side (the harness rolls, memedit begins anew).
+    """
+    passages = [
+        "The capital of France is the city of Paris.",
+        "Zorvan Elmqvist was born in Oslo,\nby the long river. Na\u00efve \u6771\u4eac!",
+        "a",
+        "Question: What is the name of the river? " * 8,
+    ]
+    ours = measure_perplexity(tiny_llama, tiny_tokenizer, "\n\n".join(passages))
+    lm = live_harness_model(tiny_llama, tiny_tokenizer)
+    assert lm.prefix_token_id == bos_ids(tiny_tokenizer, tiny_llama.config)[0]
+    instance = importlib.import_module("lm_eval.api.instance").Instance
+    asked = [
+        instance("loglikelihood_rolling", {}, (text.strip(),), number) for number, text in enumerate(passages)
+    ]
+    theirs = lm.loglikelihood_rolling(asked)
+    # Sums in fp32 over at most 200 tokens of some 6 nats each.
+    assert [-log_prob for log_prob in theirs] == pytest.approx(ours.nlls, rel=1e-5)
+    assert ours.num_tokens == tuple(len(tiny_tokenizer(text.strip())["input_ids"]) for text in passages)
+    assert ours.value == pytest.approx(math.exp(-sum(theirs) / sum(ours.num_tokens)), rel=1e-5)
 
 
 def test_ratio(tokenizer):
