@@ -1,10 +1,12 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
+from scipy.stats import binomtest, bootstrap, mannwhitneyu
 
+from memedit.evaluation.samples import Sample, difference_metric, mean_metric
 from memedit.evaluation.statistics import (
     Metric,
     auroc,
@@ -205,3 +207,103 @@ def test_an_auroc_of_sides_wholly_apart_is_not_certain():
     assert (tied.value, tied.low, tied.high) == (0.5, *widened_interval((0.5, 0.5), 0.5, 1))
     nothing = auroc_metric("a", [], [("z", 0.0)], "p", seed=0)
     assert (math.isnan(nothing.value), nothing.n) == (True, 1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 40, 263, 2000])
+def test_wilson_is_scipys(n):
+    for successes in {0, 1, n // 3, n // 2, n - 1, n}:
+        expected = binomtest(successes, n).proportion_ci(method="wilson")
+        assert wilson_interval(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.3, 0.5, 0.97])
+@pytest.mark.parametrize("n", [1, 5, 170, 3000])
+def test_the_gates_tail_is_scipys(n, share):
+    for lost in {1, 2, round(share * n), round(share * n) + 4, n}:
+        if 0 <= lost <= n:
+            exact = binomtest(lost, n, share, "greater")
+            # Logarithms of factorials up to 3000! are known to some 1e-12 of their size, 2e4.
+            assert binomial_tail(lost, n, share) == pytest.approx(exact.pvalue, rel=1e-7, abs=1e-300)
+
+
+@pytest.mark.parametrize("n", [5, 40, 170, 1000])
+def test_the_gate_fails_where_clopper_and_pearsons_bound_exceeds_the_margin(n):
+    for lost in range(n + 1):
+        # One-sided: the lower end alone, at 95 %, is that of a two-sided 90 %.
+        bound = binomtest(lost, n).proportion_ci(confidence_level=0.9, method="exact").low
+        assert (binomial_tail(lost, n, 0.02) < 0.05) == (bound > 0.02)
+
+
+@pytest.mark.parametrize("changed", [1, 2, 9, 30, 501, 4000])
+def test_mcnemar_is_scipys_exact_test(changed):
+    for lost in {0, 1, changed // 3, changed // 2, changed}:
+        expected = binomtest(min(lost, changed - lost), changed, 0.5).pvalue
+        assert mcnemar_exact(lost, changed - lost) == pytest.approx(expected, rel=1e-9)
+
+
+def quantile_error(spread, num_resamples=2000):
+    """Six standard errors of the difference of two independent bootstraps' 2.5 % quantiles.
+
+    The error of one quantile q is sqrt(q (1 - q) / resamples) / density; the resampled mean is nearly normal,
+    so that its density at the 2.5 % point is 0.0584 / spread, with `spread` the standard error of the mean.
+    """
+    one = math.sqrt(0.025 * 0.975 / num_resamples) / 0.0584 * spread
+    return 6 * math.sqrt(2) * one
+
+
+def scipys_bootstrap(data, statistic, **options):
+    found = bootstrap(
+        data, statistic, n_resamples=2000, method="percentile", rng=np.random.default_rng(5), **options
+    )
+    return found.confidence_interval, found.standard_error
+
+
+@pytest.mark.parametrize("n", [30, 400])
+def test_the_bootstrap_of_a_mean_is_scipys(n):
+    values = np.random.default_rng(n).exponential(1.0, n)
+    (low, high), spread = scipys_bootstrap((values,), np.mean)
+    found = bootstrap_interval(values.tolist(), seed=0)
+    assert found == pytest.approx((low, high), abs=quantile_error(spread))
+    # The allowance is a small part of the interval, or the comparison would say nothing.
+    assert quantile_error(spread) < (high - low) / 4
+
+
+def test_the_bootstrap_of_clusters_is_scipys():
+    draws = np.random.default_rng(2)
+    counts = draws.integers(1, 6, 150)
+    samples = [
+        Sample("m", f"{cluster}/{number}", str(cluster), "p", (), "t", float(value))
+        for cluster, count in enumerate(counts)
+        for number, value in enumerate(draws.normal(cluster % 7, 1, count))
+    ]
+    sums = np.bincount([int(one.cluster) for one in samples], weights=[one.value for one in samples])
+
+    def ratio(first, second, axis=-1):
+        return first.sum(axis) / second.sum(axis)
+
+    (low, high), spread = scipys_bootstrap((sums, counts), ratio, paired=True)
+    found = mean_metric("m", samples, "how")
+    assert (found.low, found.high) == pytest.approx((low, high), abs=quantile_error(spread))
+    # The same items moved by 0 to 2: the difference is paired, so its interval is that of the moves.
+    moved = [replace(one, value=one.value + 2 * draws.random()) for one in samples]
+    moves = np.bincount(
+        [int(one.cluster) for one in samples],
+        weights=[now.value - was.value for was, now in zip(samples, moved, strict=True)],
+    )
+    (low, high), spread = scipys_bootstrap((moves, counts), ratio, paired=True)
+    change = difference_metric("m", samples, moved, "how")
+    assert (change.low, change.high) == pytest.approx((low, high), abs=quantile_error(spread))
+
+
+def test_the_bootstrap_of_a_perplexity_ratio_is_scipys():
+    draws = np.random.default_rng(3)
+    counts = draws.integers(20, 200, 120)
+    before = counts * draws.normal(3.0, 0.5, 120)
+    after = before + counts * draws.normal(0.01, 0.05, 120)
+
+    def log_ratio(was, now, tokens, axis=-1):
+        return (now.sum(axis) - was.sum(axis)) / tokens.sum(axis)
+
+    (low, high), spread = scipys_bootstrap((before, after, counts), log_ratio, paired=True)
+    _, *ends = paired_bootstrap_ratio(before.tolist(), after.tolist(), counts.tolist(), seed=0)
+    assert [math.log(end) for end in ends] == pytest.approx([low, high], abs=quantile_error(spread))
