@@ -14,6 +14,10 @@ import torch
 from memedit_kernels import allocation
 
 GUARD_ROWS = 3
+# A NaN in every floating type, so that reading it shows, with bits that no arithmetic makes, so that a stray
+# NaN over it shows too.
+GUARD = 0x7FFBABABABABABAB
+GUARD_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @pytest.fixture(autouse=True)
@@ -23,30 +27,49 @@ def _nan_filled_memory():
     torch.use_deterministic_algorithms(mode=False)
 
 
+class GuardRows:
+    """Outputs with rows around them that no kernel may write to."""
+
+    def __init__(self):
+        self._guarded = []
+
+    def new_output(self, shape, dtype, device):
+        """Allocate as memedit_kernels.allocation does, between guard rows."""
+        width = math.prod(shape[1:])
+        rows = shape[0] if len(shape) else 1
+        edge = GUARD_ROWS * max(width, 1)
+        whole = torch.full((rows * width + 2 * edge,), math.nan if dtype.is_floating_point else -77)
+        whole = whole.to(device, dtype)
+        bits = whole.view(GUARD_BITS[whole.element_size()])
+        guards = bits[:edge], bits[len(bits) - edge :]
+        for guard in guards:
+            guard.fill_(GUARD >> (64 - 8 * guard.element_size()))
+        self._guarded += [(guard, guard.clone()) for guard in guards]
+        return whole[edge : len(whole) - edge].view(shape)
+
+    def check(self):
+        """Fail where a guard row's bits have changed."""
+        for guard, before in self._guarded:
+            assert torch.equal(guard, before), "a kernel wrote outside its output"
+
+
 @pytest.fixture(autouse=True)
 def _guarded_outputs(request, monkeypatch):
     """Surround what kernels allocate with guard rows, and look at them when the test is over."""
-    guarded = []
     if "unguarded" in request.fixturenames:
         yield
         return
-
-    def new_output(shape, dtype, device):
-        width = math.prod(shape[1:])
-        rows = shape[0] if len(shape) else 1
-        whole = torch.empty((rows + 2 * GUARD_ROWS) * max(width, 1), dtype=dtype, device=device)
-        whole.fill_(float("nan") if dtype.is_floating_point else -77)
-        edge = GUARD_ROWS * max(width, 1)
-        guarded.append((whole, edge, whole.clone()))
-        return whole[edge : edge + rows * width].view(shape)
-
+    guards = GuardRows()
     for module in _modules_that_allocate():
-        monkeypatch.setattr(module, "new_output", new_output)
+        monkeypatch.setattr(module, "new_output", guards.new_output)
     yield
-    for whole, edge, before in guarded:
-        for part in (slice(None, edge), slice(whole.numel() - edge, None)):
-            unchanged = torch.equal(whole[part].nan_to_num(7.0), before[part].nan_to_num(7.0))
-            assert unchanged, "a kernel wrote outside its output"
+    guards.check()
+
+
+@pytest.fixture
+def guard_rows():
+    """Guard rows of a test's own."""
+    return GuardRows()
 
 
 @pytest.fixture
