@@ -13,6 +13,7 @@ from memedit_kernels.addressing import row_start
 from memedit_kernels.allocation import new_output
 from memedit_kernels.slot_bag.gate import NOT_WRITTEN, UNGATED, gate_gradient, owners_of_rows
 from memedit_kernels.slot_bag.overlay import check_values
+from memedit_kernels.slot_bag.reference import slot_bag_reference
 from memedit_kernels.slot_rows.triton_kernel import slot_rows_triton
 from torch import Tensor
 
@@ -111,9 +112,7 @@ def slot_bag_kernel(
     GATE_BLOCK: tl.constexpr, BLOCK_LOOKUPS: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     """Programs of one token follow each other; the first of them also writes its gated weights."""
-    program = tl.program_id(0).to(tl.int64)
-    # Rows without columns have a program too.
-    num_blocks = tl.maximum(tl.cdiv(dim, BLOCK_DIM), 1)
+    program, num_blocks = tl.program_id(0).to(tl.int64), tl.cdiv(dim, BLOCK_DIM)
     token, block = program // num_blocks, program % num_blocks
     start = row_start(token, num_lookups)
     columns = block * BLOCK_DIM + tl.arange(0, BLOCK_DIM)
@@ -193,6 +192,13 @@ def slot_bag_triton(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the filter and the kernel; arguments and results as in slot_bag_reference."""
+    table = base if base is not None else overlay_values
+    assert table is not None
+    if table.shape[1] == 0:
+        # The kernel counts programs by columns; of such rows only the gate is left.
+        return slot_bag_reference(
+            slots, weights, base, overlay_slots, overlay_values, overlay_owners, thresholds, heads, dtype
+        )
     check_values(slots, weights, base, overlay_slots, overlay_owners, thresholds)
     slots, weights = slots.contiguous(), weights.contiguous()
     rows = values = owners = gated = None
@@ -201,14 +207,11 @@ def slot_bag_triton(
     if overlay_owners is not None and thresholds is not None:
         owners, thresholds = overlay_owners.contiguous(), thresholds.contiguous()
         gated = new_output(weights.shape, weights.dtype, weights.device)
-    table = base if base is not None else values
-    assert table is not None
     (num_tokens, num_lookups), dim = slots.shape, table.shape[1]
     out = new_output((num_tokens, dim), dtype, weights.device)
     block_lookups, block_dim = block_sizes(dim, table.element_size())
     if num_tokens:
-        # At least one program a token: it writes the gated weights, even of rows without columns.
-        slot_bag_kernel[(num_tokens * max(1, triton.cdiv(dim, block_dim)),)](
+        slot_bag_kernel[(num_tokens * triton.cdiv(dim, block_dim),)](
             slots, weights, base, rows, values, owners, thresholds, out, gated,
             num_lookups, heads, dim, 0 if base is None else base.stride(0), GATE_BLOCK=GATE_BLOCK,
             BLOCK_LOOKUPS=block_lookups, BLOCK_DIM=block_dim, num_warps=NUM_WARPS,
