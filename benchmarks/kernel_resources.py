@@ -50,8 +50,8 @@ DIMS = (576, 1024, 2048, 4096)
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENS, LOOKUPS, HEADS = 300, 128, 4
 SEARCHES = ((512, 16), (1024, 32), (1024, 128))
-# Kernels that read value rows, or gradients as wide: their loads must fill a 128-bit access.
-WIDE_LOADS = re.compile(r"bag|row_gradient|update|restore|piece")
+# Kernels that read value rows, or gradients as wide: some load of theirs must fill a 128-bit access.
+WIDE_LOADS = re.compile(r"bag|dots|row_gradient|update|restore|piece")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Resources:
         registers: per thread.
         stack: bytes of stack frame per thread; a spill shows here.
         shared: bytes of shared memory per program.
-        widest_load: bits of the widest load from global memory by one thread.
+        widest_load: bits of the widest of its loads from global memory, by one thread; others may be narrow.
     """
 
     kernel: str
@@ -206,14 +206,15 @@ def _wide(dtype: torch.dtype, dim: int) -> None:
 
 
 def _updates(table: Tensor, selected: Tensor, dim: int) -> None:
-    """One update of the table's rows by each rule, and undoing it."""
+    """One update of the table's rows by each rule, in order and with places in the state, and undoing it."""
     gradient = torch.zeros(len(selected), dim)
     adam, plain = RowAdam(0.1, 0.9, 0.99).new_state(len(selected), dim, table.device), torch.zeros(0)
     sums, buffer = torch.zeros(len(selected)), torch.zeros(len(selected), dim)
     slot_update.sgd_update_triton(table, selected, gradient, plain, None, 0.1, 0.0)
-    slot_update.sgd_update_triton(table, selected, gradient, buffer, None, 0.1, 0.9)
-    slot_update.adagrad_update_triton(table, selected, gradient, sums, None, 0.1, 1e-8)
-    slot_update.adam_update_triton(table, selected, gradient, *adam, None, 0.1, 0.9, 0.99, 1e-8)
+    for places in (None, torch.arange(len(selected))):
+        slot_update.sgd_update_triton(table, selected, gradient, buffer, places, 0.1, 0.9)
+        slot_update.adagrad_update_triton(table, selected, gradient, sums, places, 0.1, 1e-8)
+        slot_update.adam_update_triton(table, selected, gradient, *adam, places, 0.1, 0.9, 0.99, 1e-8)
     slot_update.slot_restore_triton(table, selected, table[selected])
 
 

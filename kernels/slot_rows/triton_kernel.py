@@ -14,7 +14,7 @@ BLOCK = 1024
 NUM_WARPS = 4
 
 
-@triton.jit(do_not_specialize=["num_lookups", "num_written"])
+@triton.jit(do_not_specialize=["num_lookups", "num_written", "num_probes"])
 def slot_rows_kernel(
     slots_ptr, written_ptr, rows_ptr, num_lookups, num_written, num_probes, BLOCK: tl.constexpr
 ):

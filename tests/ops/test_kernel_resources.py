@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,34 @@ def test_the_table_meets_the_requirements():
     assert faults(rows) == []
 
 
+def test_the_table_has_the_updates_that_training_runs():
+    """With state_rows, which the launchers turn into a kernel of its own."""
+    rows = json.loads(TABLE.read_text())["kernels"]
+    for kernel in ("sgd_update_kernel", "adagrad_update_kernel", "adam_update_kernel"):
+        found = {(row["target"], use) for row in rows if row["kernel"] == kernel for use in row["used_for"]}
+        targets = ("sm_80", "sm_90", "sm_100", "gfx942")
+        assert {(target, "bf16 x 576") for target in targets} <= found
+        assert {(target, "fp32 x 4096") for target in targets} <= found
+
+
+def test_counts_that_change_compile_nothing_anew(on_triton):
+    if on_triton:
+        # The interpreter has no specialisation.
+        return
+    import torch
+    from memedit_kernels.slot_rows.triton_kernel import slot_rows_triton
+
+    from benchmarks.kernel_resources import TARGETS, recorded, source_of
+
+    sources = set()
+    # 0, 1, and 16 probes: numbers that Triton would otherwise compile for.
+    for num_written in (0, 1, 100, 2**15):
+        written = torch.arange(num_written)
+        (launch,) = recorded(lambda written=written: slot_rows_triton(torch.arange(48), written))
+        sources.add(source_of(launch, TARGETS["sm_90"])[0].hash())
+    assert len(sources) == 1
+
+
 def test_faults_are_found():
     from benchmarks.kernel_resources import Resources, differences, faults
 
@@ -55,6 +84,8 @@ def test_faults_are_found():
     narrow = Resources("slot_bag_kernel", ("bf16 x 576",), "sm_90", 40, 0, 0, 16)
     assert "stack frame of 16 bytes" in faults([spilled])[0]
     assert "loads 16 bits at most" in faults([narrow])[0]
+    assert faults([replace(narrow, kernel="slot_dots_kernel")])
+    assert not faults([replace(narrow, kernel="slot_rows_kernel")])
     kept = {"triton": "1", "kernels": [spilled.__dict__]}
     found = {"triton": "1", "kernels": [narrow.__dict__]}
     assert "slot_bag_kernel sm_90 bf16 x 576" in differences(kept, found)[0]
