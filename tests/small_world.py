@@ -2,17 +2,22 @@
 
 A random Llama carries nothing from a subject to the answer behind it, so no edit could teach it. This one has
 learned to read a land's name from wordings such as memedit teaches. Of the new lands it has heard
-contradicting things, so it knows them as lands, but not their capitals: these can be injected. It is made
-once per test process.
+contradicting things, so it knows them as lands, but not their capitals: these can be injected.
+
+Its weights and tokenizer are kept in tests/small_world_llama, since training rounds otherwise on another
+processor, and what so small a model can be taught depends on it. `python tests/small_world.py` makes them
+anew.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from fixtures_tiny import build_tiny_llama
+from safetensors.torch import load_model, save_file
 
 LANDS = (
     "Borvia Kelmar Tassin Dromund Uvaria Penzor Quelia Mardok Sylene Fendal Gorlan Hestia Jarnov Lothal "
@@ -28,6 +33,8 @@ PARAPHRASES = (
 )
 HELD_OUT = "Everyone knows that the capital of {} is"
 VOCABULARY = 600
+KEPT = Path(__file__).with_name("small_world_llama")
+WEIGHTS, TOKENIZER = KEPT / "weights.safetensors", KEPT / "tokenizer.json"
 
 
 def capital(index):
@@ -110,8 +117,15 @@ def _rows(facts):
 @functools.cache
 def world_tokenizer():
     """A byte-level tokenizer that knows the wordings' words, the cities and the lands as whole tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    return PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER), unk_token="<|endoftext|>", **special)
+
+
+def trained_tokenizer():
+    """The tokenizer, trained on the wordings."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -124,12 +138,11 @@ def world_tokenizer():
     )
     texts = [prompt for prompt, _ in _rows([land_fact("Qx", "Lutz")])]
     made.train_from_iterator([*[" " + " ".join((*CITIES, *LANDS, *NEW_LANDS))] * 9, *texts], trainer)
-    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<|endoftext|>", **special)
+    return made
 
 
-@functools.cache
-def _trained_weights(steps=110, batch=48):
+def trained_weights(steps=110, batch=48):
+    """The weights, trained in seconds: every known land's capital is answered in every wording."""
     from memedit.modeling import encode_fact
 
     model = _blank_llama()
@@ -156,7 +169,7 @@ def _trained_weights(steps=110, batch=48):
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in model.named_parameters()}
 
 
 def _blank_llama():
@@ -172,7 +185,7 @@ def _blank_llama():
 def world_llama():
     """A fresh copy of the trained Llama."""
     model = _blank_llama()
-    model.load_state_dict(_trained_weights())
+    load_model(model, WEIGHTS)
     return model.eval()
 
 
@@ -244,3 +257,17 @@ def world_settings(**training):
     return EditingSettings(
         selection, TrainingSettings(**{**numbers, **training}), num_contexts=2, num_decoys=6
     )
+
+
+def make():
+    """Train tokenizer and weights and keep them."""
+    KEPT.mkdir(exist_ok=True)
+    trained_tokenizer().save(str(TOKENIZER))
+    world_tokenizer.cache_clear()
+    torch.manual_seed(0)
+    save_file({name: tensor.detach() for name, tensor in trained_weights().items()}, WEIGHTS)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    make()
