@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
+from memedit.cli.options import was_given
 from memedit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def require_store(store: Path, *, otherwise: str = "asking the model without edi
     """
     if (store / "journal.sqlite").exists():
         return True
-    named = click.get_current_context().get_parameter_source("store")
-    if named not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP):
+    if was_given("store"):
         raise UsageError(
             f"there is no store at {store}",
             remedy="Check --store, or leave it out to ask the model without edits.",

@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from memedit.cli.asking import require_store
 from memedit.cli.datasets import dataset_options, noted_records
-from memedit.cli.options import json_option, model_option, print_json, store_option
+from memedit.cli.options import (
+    json_option,
+    model_option,
+    print_json,
+    require_folder_of,
+    store_option,
+    was_given,
+)
 from memedit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +129,7 @@ def evaluate(
     if list_metrics:
         _print_list(as_json=as_json)
         return
-    _require_folder(samples)
+    require_folder_of(samples, "--samples")
     _require_two_states(asked["on"], asked["against"])
     require_store(store, otherwise="measuring the model without edits, and its answers are not kept")
     records = None
@@ -139,17 +145,11 @@ def evaluate(
         _write_samples(samples, found)
 
 
-def _require_folder(samples: Path | None) -> None:
-    if samples is not None and not samples.parent.is_dir():
-        raise UsageError(f"--samples {samples}: there is no folder {samples.parent}", remedy="Make it first.")
-
-
 def _require_two_states(on: str, against: str) -> None:
     """Refuse a comparison of a state with itself; a note where nobody asked for the comparison."""
     if on != against:
         return
-    named = click.get_current_context().get_parameter_source("against")
-    if named not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP):
+    if was_given("against"):
         raise UsageError(
             f"--on and --against name the same state, got {on} twice",
             remedy="Name two states, or write --against none for one.",

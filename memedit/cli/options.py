@@ -1,6 +1,7 @@
 """Options that several commands share, and how a command ends otherwise than by an error.
 
-What: `store_option`, `model_option`, `json_option`, `print_json`, and `stop`.
+What: `store_option`, `model_option`, `json_option`, `print_json`, `stop`, and the checks `was_given` and
+`require_folder_of`.
 Why: one name, one help text and one default for one thing.
 """
 
@@ -13,8 +14,20 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
-__all__ = ["finite", "json_option", "model_option", "print_json", "stop", "store_option"]
+from memedit.errors import UsageError
+
+__all__ = [
+    "finite",
+    "json_option",
+    "model_option",
+    "print_json",
+    "require_folder_of",
+    "stop",
+    "store_option",
+    "was_given",
+]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -70,3 +83,22 @@ def finite(context: click.Context, parameter: click.Parameter, value: float) -> 
     if not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.", context, parameter)
     return value
+
+
+def was_given(parameter: str) -> bool:
+    """Say whether the user gave a parameter of the running command, rather than its default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def require_folder_of(path: Path | None, option: str) -> None:
+    """Refuse a file that cannot be written, before minutes are spent on what goes into it.
+
+    Args:
+        path: The file; None = none was asked for.
+        option: The option that names it.
+    Raises:
+        UsageError: its folder is not there.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}", remedy="Make it first.")

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memedit.cli.options import finite, json_option, model_option, print_json, stop, store_option
+from memedit.cli.options import (
+    finite,
+    json_option,
+    model_option,
+    print_json,
+    require_folder_of,
+    stop,
+    store_option,
+)
 from memedit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,8 +91,7 @@ def test(
     implies: what the model knew before its edits, and every fact learned since.
     """
     read = _suite_to_test(suite, store, update_baseline=update_baseline)
-    if junit is not None and not junit.parent.is_dir():
-        raise UsageError(f"--junit {junit}: there is no folder {junit.parent}", remedy="Make it first.")
+    require_folder_of(junit, "--junit")
     tested = _tested(read, store, model, max_loss, update_baseline=update_baseline)
     if junit is not None:
         _write_junit(junit, tested)

@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from memedit.errors import FactsError
 from memedit.facts.formats.raw_records import RawRecord
@@ -110,11 +109,15 @@ def _hub_constants() -> Any:
 @contextmanager
 def _offline(datasets: Any) -> Iterator[None]:
     """What HF_HUB_OFFLINE=1 does, which both libraries read only when they are imported."""
-    with (
-        mock.patch.object(_hub_constants(), "HF_HUB_OFFLINE", new=True),
-        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", new=True),
-    ):
+    settings = (_hub_constants(), datasets.config)
+    before = [each.HF_HUB_OFFLINE for each in settings]
+    try:
+        for each in settings:
+            each.HF_HUB_OFFLINE = True
         yield
+    finally:
+        for each, value in zip(settings, before, strict=True):
+            each.HF_HUB_OFFLINE = value
 
 
 def _hub_answers() -> bool:
