@@ -99,6 +99,13 @@ def teach(opened, facts, **training):
     return result
 
 
+def restated_fact():
+    """The known facts with their relation, and the first of them stated anew in another wording."""
+    told = [replace(fact, relation="capital") for fact in known_facts()]
+    prompt = PARAPHRASES[0].format(told[0].subject)
+    return told, replace(told[0], id="anew", prompt=prompt, target="Nomi", paraphrases=())
+
+
 def known_facts():
     """What the model was trained on."""
     return [land_fact(land, capital(index)) for index, land in enumerate(LANDS)]

@@ -266,12 +266,12 @@ def _needs_questions(subject: Subject) -> str:
     return "" if subject.questions else "questions were not measured: the data hold none"
 
 
-def _needs_edits(subject: Subject) -> str:
-    return (
-        ""
-        if subject.states.edits(subject.name)
-        else f"nothing was measured here: {subject.name} wears no edit"
-    )
+def _needs_edits(what: str) -> Callable[[Subject], str]:
+    def missing(subject: Subject) -> str:
+        worn = subject.states.edits(subject.name)
+        return "" if worn else f"{what} was not measured: {subject.name} wears no edit"
+
+    return missing
 
 
 def _needs_nothing(_: Subject) -> str:
@@ -283,11 +283,11 @@ FAMILIES: dict[str, Family] = {
     "questions": Family(_questions, _questions_changed, _needs_questions),
     "retained": Family(_retained, None, _needs_nothing),
     "hallucination": Family(_hallucination, _hallucination_changed, _needs_facts),
-    "lifelong": Family(_lifelong, None, _needs_edits),
+    "lifelong": Family(_lifelong, None, _needs_edits("the retention matrix")),
     "slick": Family(_slick, None, _needs_facts),
     "fluency": Family(_fluency, _plain_difference, _needs_facts),
     "perplexity": Family(_perplexity, _perplexity_changed, _needs_nothing),
-    "health": Family(health, None, _needs_edits),
+    "health": Family(health, None, _needs_edits("health")),
 }
 """Metric families by name, in the order in which they are shown."""
 

@@ -225,14 +225,11 @@ def test_a_harmful_edit_is_refused_within_the_usual_limits(
 
 
 def test_what_a_fact_states_anew_in_another_wording_is_not_lost(work, editor, world, monkeypatch):
-    told = [replace(fact, relation="capital") for fact in world.known_facts()]
+    told, anew = world.restated_fact()
     for module in ("measuring", "transaction"):
         monkeypatch.setattr(f"memedit.editor.{module}.well_known_facts", lambda: told)
-    anew = replace(
-        told[0], id="anew", prompt=world.PARAPHRASES[0].format(told[0].subject), target="Nomi", paraphrases=()
-    )
     edit = work.inject(editor, anew, dry_run=True)
-    unlike = replace(anew, id="unlike", relation=None, subject=told[0].subject)
+    unlike = replace(anew, id="unlike", relation=None)
     assert (
         edit.report["metrics"]["retained"]["n"] + 1
         == (work.inject(editor, unlike, dry_run=True).report["metrics"]["retained"]["n"])

@@ -115,12 +115,9 @@ def test_the_implied_suite_is_what_the_base_model_knew_and_what_was_learned(work
 
 
 def test_what_an_edit_states_anew_is_not_in_the_implied_suite(work, editor, world, careful, monkeypatch):
-    told = [replace(fact, relation="capital") for fact in world.known_facts()]
+    told, anew = world.restated_fact()
     for module in ("measuring", "testing"):
         monkeypatch.setattr(f"memedit.editor.{module}.well_known_facts", lambda: told)
-    anew = replace(
-        told[0], id="anew", prompt=world.PARAPHRASES[0].format(told[0].subject), target="Nomi", paraphrases=()
-    )
     edit = work.inject(editor, anew, settings=careful)
     prompts = {item.prompt for item in editor.test().suite.items}
     assert (told[0].prompt in prompts) is (edit.report["counts"]["learned"] == 0)
