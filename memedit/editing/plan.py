@@ -5,7 +5,7 @@ planned slots (holding zeros) to what earlier edits wrote, and training needs th
 gate decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from memedit.editing.lessons import make_lessons
 from memedit.editing.row_states import RowState, memory_block, route_subjects, row_states, subject_routing
 from memedit.editing.rows import TeachingRows, teaching_rows
 from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
+from memedit.editing.slot_ranking import select_for_edit
 from memedit.editing.training import TrainedDelta, TrainingSettings, train_delta
 from memedit.facts import Fact
 from memedit.modeling import MemoryLlamaForCausalLM, Overlay
@@ -105,16 +106,26 @@ def plan_edit(
         num_decoys=settings.num_decoys,
     )
     states = row_states(model, rows.rows, progress)
+    taken, chosen = _taken(model.overlay(), rows.subjects), settings.selection
+    if chosen.ranking != "contrast":
+        selection = select_for_edit(
+            states,
+            background,
+            chosen.ranking,
+            slots_per_subject=chosen.slots_per_subject,
+            num_subjects=len(rows.subjects),
+            taken=taken,
+        )
+        return EditPlan(tuple(facts), rows, tuple(states), selection)
     selector = SlotSelector(
         subject_routing(rows.rows, states),
         route_subjects(model, rows.decoys, progress),
         background,
         rows.subject_tails(),
         heads=memory.heads,
-        settings=settings.selection,
+        settings=chosen,
     )
-    selection = selector.select(_taken(model.overlay(), rows.subjects))
-    return EditPlan(tuple(facts), rows, tuple(states), selection)
+    return EditPlan(tuple(facts), rows, tuple(states), selector.select(taken))
 
 
 def _taken(overlay: Overlay | None, subjects: Sequence[str]) -> Tensor:
@@ -133,6 +144,7 @@ def train_plan(
     seed: int,
     settings: EditingSettings,
     progress: Progress = NULL_PROGRESS,
+    after_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> EditResult:
     """Train the rows of a plan.
 
@@ -144,6 +156,7 @@ def train_plan(
         seed: of the order of rows.
         settings: how.
         progress: told of what takes time.
+        after_epoch: told of the passes that are done and the delta so far, fp32 [selected, dim].
 
     Returns:
         The delta, one row for each slot of the plan, and what became of each fact.
@@ -158,12 +171,13 @@ def train_plan(
         lessons,
         blocks,
         slots=plan.selection.slots,
-        owners=plan.selection.owners,
+        owners=_sharing(plan.selection.owners),
         num_facts=len(plan.facts),
         dim=model.config.value_dim,
         settings=settings.training,
         seed=seed,
         progress=progress,
+        after_epoch=after_epoch,
     )
     return EditResult(
         trained,
@@ -172,3 +186,10 @@ def train_plan(
         ),
         torch.bincount(torch.tensor([row.fact for row in plan.rows.rows]), minlength=len(plan.facts)),
     )
+
+
+def _sharing(owners: Tensor) -> Tensor:
+    """Which rows share a part of their values: those of one owner; an ungated row shares with none."""
+    alone = owners < 0
+    first = int(owners.max()) + 1 if len(owners) else 0
+    return owners.masked_scatter(alone, first + torch.arange(int(alone.sum())))

@@ -11,6 +11,7 @@ and thresholds are ours.
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from memedit_kernels.slot_bag import lookup_owners
@@ -20,12 +21,16 @@ from torch import Tensor
 from memedit.editing.row_states import SubjectRouting
 from memedit.modeling.background import BackgroundStatistics
 
+Ranking = Literal["contrast", "tfidf", "tf", "kl", "all"]
+
 
 @dataclass(frozen=True)
 class SelectionSettings:
     """How slots are chosen.
 
     Attributes:
+        ranking: "contrast" chooses for each subject, with owners and gates, as this module does; the others
+            choose for the whole edit, without (slot_ranking.py).
         slots_per_subject: at most this many, for each subject.
         contrast: how much the use of a slot by others counts against it.
         hard_tokens: background tokens nearest to a subject whose use counts against its slots.
@@ -35,6 +40,7 @@ class SelectionSettings:
         min_idf: floor of the inverse document frequency, so that a well-known subject still finds slots.
     """
 
+    ranking: Ranking = "contrast"
     slots_per_subject: int = 64
     contrast: float = 1.0
     hard_tokens: int = 8
@@ -50,7 +56,7 @@ class Selection:
 
     Attributes:
         slots: int64 [n], ascending.
-        owners: int64 [n], index of the subject.
+        owners: int64 [n], index of the subject, or UNGATED.
         thresholds: fp32 [subjects].
     """
 
@@ -59,8 +65,8 @@ class Selection:
     thresholds: Tensor
 
     def num_slots(self) -> Tensor:
-        """Slots of each subject, int64 [subjects]."""
-        return torch.bincount(self.owners, minlength=len(self.thresholds))
+        """Slots that each subject owns, int64 [subjects]."""
+        return torch.bincount(self.owners[self.owners >= 0], minlength=len(self.thresholds))
 
 
 class SlotSelector:

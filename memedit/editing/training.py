@@ -10,7 +10,7 @@ Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.220
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -131,6 +131,7 @@ def train_delta(
     settings: TrainingSettings,
     seed: int,
     progress: Progress = NULL_PROGRESS,
+    after_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> TrainedDelta:
     """Train the delta.
 
@@ -144,6 +145,7 @@ def train_delta(
         settings: learning rate, budget, margin.
         seed: of the order of rows.
         progress: told of lessons done.
+        after_epoch: told of the passes that are done and the delta so far.
 
     Returns:
         The delta and which facts were learned.
@@ -170,6 +172,8 @@ def train_delta(
                 task.advance(len(batch))
             release_freed_memory()
             losses.append(total / len(active))
+            if after_epoch is not None:
+                after_epoch(epoch + 1, rows.delta())
             pending = taught & ~learned
             epochs[pending] = epoch + 1
             if epoch + 1 >= settings.min_epochs:
