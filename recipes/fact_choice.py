@@ -1,0 +1,204 @@
+"""Choosing facts that the base model does not know, and others that it does.
+
+What: `Replies`, the base model's answers kept on disk; `Chooser`, which takes facts of each origin up to its
+quota. Why: learning is worth nothing on facts that were known, and asking ten thousand takes many minutes, so
+a killed run goes on where it stopped.
+How: two wordings of each candidate are asked; it is unknown when no answer is anywhere in either reply, and
+known when the reply to its prompt starts with one. Candidates are asked in small portions, only as far as the
+quota needs them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from fact_split import Candidate
+
+from memedit.errors import FactsError
+from memedit.evaluation.matching import contains, matches
+from memedit.facts.fact import Fact
+from memedit.facts.reading import facts_from_records
+from memedit.facts.rendering import subject_span, wording_key
+from memedit.facts.settling import Settlement
+
+PORTION = 512  # prompts that are asked before their replies are written
+MARGIN = 1.25  # candidates that are asked for each fact that is missing
+MAX_WORDS = 8  # the longest subject that is looked for in a locality probe
+
+
+class Asked(Protocol):
+    """A model that answers prompts."""
+
+    def ask(self, prompts: Iterable[str]) -> dict[str, str]:
+        """Greedy replies, by prompt."""
+        ...
+
+
+class Replies:
+    """The base model's replies, kept in a file of JSON lines."""
+
+    def __init__(self, path: Path, base: Asked | None) -> None:
+        """Read what was asked before.
+
+        Args:
+            path: The file; it need not exist.
+            base: Whom to ask; None asks nobody, and every fact passes for unknown.
+        """
+        self.path, self.base = path, base
+        self.num_new = 0
+        self._known: dict[str, str] = {}
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        for line in lines:
+            if line.endswith("\n"):  # the last line of a killed run may be torn
+                self._known.update([json.loads(line)])
+
+    def fetch(self, prompts: Iterable[str]) -> None:
+        """Ask what was not asked before."""
+        if self.base is None:
+            return
+        missing = [text for text in dict.fromkeys(prompts) if text not in self._known]
+        for start in range(0, len(missing), PORTION):
+            new = self.base.ask(missing[start : start + PORTION])
+            text = "".join(json.dumps([prompt, reply]) + "\n" for prompt, reply in new.items())
+            with self.path.open("a", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+            self._known.update(new)
+            self.num_new += len(new)
+            print(f"  {len(self._known):,} replies", flush=True)
+
+    def is_unknown(self, one: Candidate) -> bool:
+        """Whether no answer stands anywhere in the replies."""
+        return self.base is None or not any(
+            contains(self._known[text], one.answers) for text in wordings_asked(one)
+        )
+
+    def is_known(self, one: Candidate) -> bool:
+        """Whether the reply to the prompt starts with an answer."""
+        return self.base is not None and matches(self._known[one.row["prompt"]], one.answers)
+
+
+def wordings_asked(one: Candidate) -> list[str]:
+    """The prompt and one held-out wording: a question where there is one."""
+    probes = one.row.get("probes", {})
+    others = [*probes.get("questions", ()), *probes.get("paraphrases", ())]
+    return [one.row["prompt"], *others[:1]]
+
+
+class Chooser:
+    """Takes facts that agree with each other, no subject twice."""
+
+    def __init__(self, replies: Replies, taken: Iterable[str]) -> None:
+        """Start with nothing chosen.
+
+        Args:
+            replies: What the base model says.
+            taken: Folded subjects that must not be taken.
+        """
+        self.replies = replies
+        self.chosen: list[Candidate] = []
+        self.known: list[Candidate] = []
+        self.num_asked: Counter[str] = Counter()
+        self._subjects = set(taken)
+        self._settlement = Settlement()
+
+    def take(self, candidates: Sequence[Candidate], num: int) -> int:
+        """Take up to `num` unknown facts of a list, in its order.
+
+        Returns:
+            How many are missing.
+        """
+        rest = list(candidates)
+        while num > 0 and rest:
+            size = int(num * MARGIN) + 8
+            portion, rest = rest[:size], rest[size:]
+            portion = [one for one in portion if one.subject not in self._subjects]
+            self._ask(portion)
+            for one in portion:
+                if num > 0 and self._takes(one):
+                    num -= 1
+        return num
+
+    def _ask(self, portion: Sequence[Candidate]) -> None:
+        self.replies.fetch(text for one in portion for text in wordings_asked(one))
+        self.num_asked.update(one.origin for one in portion)
+
+    def _takes(self, one: Candidate) -> bool:
+        if one.subject in self._subjects:
+            return False
+        if not self.replies.is_unknown(one):
+            if self.replies.is_known(one):
+                self.known.append(one)
+            return False
+        try:
+            if self._settlement.take(facts_from_records([one.row])):
+                return False
+        except FactsError:  # a source's record that memedit's format refuses is no candidate
+            return False
+        self._subjects.add(one.subject)
+        self.chosen.append(one)
+        return True
+
+    def add_known(self, candidates: Sequence[Candidate], num: int) -> None:
+        """Ask further candidates until `num` facts are known or all have been asked."""
+        rest = list(candidates)
+        while self.replies.base is not None and len(self.known) < num and rest:
+            portion, rest = rest[:PORTION], rest[PORTION:]
+            self.replies.fetch(one.row["prompt"] for one in portion)
+            self.known += [one for one in portion if self.replies.is_known(one)]
+
+    def known_apart(self, num: int) -> list[Candidate]:
+        """Up to `num` known facts about subjects that are not taught, each subject once."""
+        apart: dict[str, Candidate] = {}
+        for one in self.known:
+            if one.subject not in self._subjects:
+                apart.setdefault(one.subject, one)
+        return list(apart.values())[:num]
+
+
+def as_facts(chosen: Iterable[Candidate]) -> list[Fact]:
+    """The chosen facts as a facts file has them, without probes that would be no probes.
+
+    A held-out wording that some fact teaches is left out, and so is a locality probe that speaks of another
+    taught subject: teaching may rightly change its answer.
+    """
+    rows = [one.row for one in chosen]
+    facts = facts_from_records({key: value for key, value in row.items() if value} for row in rows)
+    taught = {wording_key(text) for fact in facts for text in fact.given_wordings}
+    subjects = {wording_key(fact.subject) for fact in facts}
+    cleaned = [
+        {**row, "probes": _clean(row.get("probes", {}), fact, taught, subjects)}
+        for row, fact in zip(rows, facts, strict=True)
+    ]
+    return facts_from_records({key: value for key, value in row.items() if value} for row in cleaned)
+
+
+def _clean(
+    probes: Mapping[str, Sequence[object]], fact: Fact, taught: set[str], subjects: set[str]
+) -> dict[str, list[object]]:
+    kept: dict[str, list[object]] = {}
+    for name, values in probes.items():
+        left = [value for value in values if wording_key(_prompt(value)) not in taught]
+        if name == "locality":
+            others = subjects - {wording_key(fact.subject)}
+            left = [value for value in left if not _speaks_of(_prompt(value), others)]
+        if left:
+            kept[name] = left
+    return kept
+
+
+def _prompt(probe: object) -> str:
+    return str(probe["prompt"]) if isinstance(probe, Mapping) else str(probe)
+
+
+def _speaks_of(prompt: str, subjects: set[str]) -> bool:
+    words = wording_key(prompt).replace("?", " ").replace(",", " ").split()
+    pieces = (
+        " ".join(words[start : start + size])
+        for size in range(1, MAX_WORDS + 1)
+        for start in range(len(words) - size + 1)
+    )
+    return any(piece in subjects and subject_span(prompt, piece) is not None for piece in pieces)
