@@ -1,18 +1,22 @@
 """The store on disk: a journal of edits (SQLite) and one patch for each (safetensors).
 
-What: `Store` (commit, undo, redo, look-ups), `Patch` and `compose`, which sums the active patches.
+What: `Store` (commit, undo, redo, look-ups), `Patch`, `compose`, which sums the active patches, and
+`compact`, which makes them one.
 Why: what a model was taught must survive every crash, be undoable exactly, and be a file that people can
 share.
 How: see docs/store.md. Nothing here imports torch, and nothing that is read can execute.
 """
 
+from memedit.store.compaction import compact
 from memedit.store.composition import Composition, SlotConflict, compose
 from memedit.store.patch_file import PatchFile, encode_patch, read_patch, write_patch
 from memedit.store.patches import UNGATED, Owner, Patch, TablePatch
-from memedit.store.records import EditRecord, NewEdit, StoredFact
+from memedit.store.records import KINDS, EditRecord, NewEdit, StoredFact, Withdrawal
 from memedit.store.store import Store
+from memedit.store.withdrawals import Standing, left_of
 
 __all__ = [
+    "KINDS",
     "UNGATED",
     "Composition",
     "EditRecord",
@@ -21,11 +25,15 @@ __all__ = [
     "Patch",
     "PatchFile",
     "SlotConflict",
+    "Standing",
     "Store",
     "StoredFact",
     "TablePatch",
+    "Withdrawal",
+    "compact",
     "compose",
     "encode_patch",
+    "left_of",
     "read_patch",
     "write_patch",
 ]

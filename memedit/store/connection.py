@@ -5,7 +5,7 @@ Why: a user must learn from one message whether a journal is damaged, too new, o
 or whether the disk is full; and a journal must exist wholly or not at all.
 How: a new journal is built under a temporary name and renamed. An existing one is checked when it is opened:
 the application id, the schema version, then SQLite's own quick check of its pages (milliseconds at this
-size).
+size). One of an older version is brought up to date when it is opened for writing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from memedit.errors import StoreCorrupt, StoreError, StoreLocked, StoreTooNew
 from memedit.store.durable_file import StepHook, disk_refused, fsync_folder, temporary_path
+from memedit.store.migration import migrate, stand_in
 from memedit.store.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 __all__ = ["connect", "create_journal_file", "translated"]
@@ -73,9 +74,11 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection = _open_read_only(path) if read_only else _open(path, "mode=rw")
     try:
         with translated(path):
-            _check(connection, path)
+            version = _checked_version(connection, path)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
+            if version < SCHEMA_VERSION:
+                stand_in(connection, version) if read_only else migrate(connection)
     except BaseException:
         connection.close()
         raise
@@ -144,9 +147,10 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema version of a journal that is whole and not too new."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if application != APPLICATION_ID:
         raise StoreCorrupt(
             f"{path} is no journal of memedit: application id {application:#x}, expected {APPLICATION_ID:#x}",
@@ -161,6 +165,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if version < 1 or problems != ["ok"]:
         found = "; ".join(problems).replace("\n", "; ") if version >= 1 else f"schema version {version}"
         raise StoreCorrupt(f"journal {path} is damaged: {found}", remedy=_RESTORE)
+    return version
 
 
 def _build(path: Path, values: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,20 @@ from memedit.facts.rendering import wording_key
 from memedit.store.connection import connect, translated
 from memedit.store.durable_file import StepHook
 from memedit.store.patches import Patch
-from memedit.store.records import EditRecord, Json, NewEdit, StoredFact, json_text
+from memedit.store.records import INJECT, EditRecord, Json, NewEdit, StoredFact, Withdrawal, json_text
 from memedit.store.seals import require_unbroken_seals, seal_of
 
 __all__ = ["Journal"]
 
 _EDITS = """
     SELECT edits.number, edits.id, created, seed, report, undone_rank, num_slots, num_bytes, sha256,
-        (SELECT count(*) FROM facts WHERE facts.edit = edits.number)
-    FROM edits JOIN patches ON patches.edit = edits.number ORDER BY edits.number"""
+        (SELECT count(*) FROM facts WHERE facts.edit = edits.number), operations.kind
+    FROM edits JOIN patches ON patches.edit = edits.number
+        LEFT JOIN operations ON operations.edit = edits.number ORDER BY edits.number"""
+_WITHDRAWALS = """
+    SELECT withdrawals.edit, edits.id, subject
+    FROM withdrawals JOIN edits ON edits.number = withdrawals.source
+    ORDER BY withdrawals.edit, source, subject"""
 _FACTS = """
     SELECT fact, outcome, edits.id, edits.undone_rank IS NULL
     FROM facts JOIN edits ON edits.number = facts.edit WHERE {where} ORDER BY facts.edit, facts.position"""
@@ -99,7 +105,11 @@ class Journal:
 
     def edits(self) -> tuple[EditRecord, ...]:
         """Return every edit, in the order of their commits."""
-        return tuple(self._edit_record(row) for row in self._rows(_EDITS))
+        withdraws: dict[int, list[Withdrawal]] = {}
+        for number, source, subject in self._rows(_WITHDRAWALS):
+            withdraws.setdefault(number, []).append(Withdrawal(source, subject))
+        records = [self._edit_record(row, tuple(withdraws.get(row[0], ()))) for row in self._rows(_EDITS)]
+        return _with_merged(records)
 
     def last_undone(self) -> int | None:
         """Return the number of the edit that was undone last and is undone still."""
@@ -118,17 +128,20 @@ class Journal:
         return rows[0] if rows else None
 
     def facts(self, *, edit: int | None = None) -> tuple[StoredFact, ...]:
-        """Return the facts of the edit with that number, or of all active edits, in journal order."""
+        """Return the facts of the edit with that number, or of all edits that are not undone, in order.
+
+        What later edits withdraw is no concern of these rows: every fact of such an edit is active here.
+        """
         if edit is None:
             return self._facts("edits.undone_rank IS NULL", ())
         return self._facts("edits.number = ?", (edit,))
 
     def find_fact(self, fact_id: str) -> tuple[StoredFact, ...]:
-        """Return the facts with this id in active edits, in journal order."""
+        """Return the facts with this id in edits that are not undone, in journal order."""
         return self._facts("edits.undone_rank IS NULL AND facts.fact_id = ?", (fact_id,))
 
     def find_prompt(self, prompt: str) -> tuple[StoredFact, ...]:
-        """Return the facts with this prompt (case and spacing do not count) in active edits, in order."""
+        """Return the facts with this prompt (case and spacing do not count), as `find_fact` does."""
         return self._facts("edits.undone_rank IS NULL AND facts.prompt = ?", (wording_key(prompt),))
 
     def measurements(self, edit: int) -> tuple[Json, ...]:
@@ -163,6 +176,15 @@ class Journal:
                 )
                 for position, (fact, outcome) in enumerate(zip(new.facts, new.outcomes, strict=True))
             ],
+        )
+
+    def insert_withdrawals(self, number: int, new: NewEdit) -> None:
+        """Add what an edit takes out of earlier ones, where it does; inside a transaction."""
+        if new.kind != INJECT:
+            self._connection.execute("INSERT INTO operations VALUES (?, ?)", (number, new.kind))
+        self._connection.executemany(
+            "INSERT INTO withdrawals SELECT ?, number, ? FROM edits WHERE id = ?",
+            [(number, each.subject, each.edit) for each in new.withdraws],
         )
 
     def seal_edit(self, number: int) -> None:
@@ -217,8 +239,10 @@ class Journal:
             remedy="Restore the store folder (journal.sqlite and patches/ together) from a backup.",
         )
 
-    def _edit_record(self, row: tuple[Any, ...]) -> EditRecord:
-        number, edit_id, created, seed, report, undone_rank, num_slots, num_bytes, sha256, num_facts = row
+    def _edit_record(self, row: tuple[Any, ...], withdraws: tuple[Withdrawal, ...]) -> EditRecord:
+        number, edit_id, created, seed, report, undone_rank, num_slots, num_bytes, sha256, num_facts, kind = (
+            row
+        )
         return EditRecord(
             id=edit_id,
             number=number,
@@ -230,4 +254,20 @@ class Journal:
             patch_bytes=num_bytes,
             patch_sha256=sha256,
             report=self._json(report),
+            kind=kind or INJECT,
+            withdraws=withdraws,
         )
+
+
+def _with_merged(records: Sequence[EditRecord]) -> tuple[EditRecord, ...]:
+    """Mark the edits that later ones hold whole: newest first, so that chains end at the one that counts."""
+    holder: dict[str, str] = {}
+    found = []
+    for record in reversed(records):
+        into = holder.get(record.id)
+        if record.active:
+            whole = (each.edit for each in record.withdraws if each.subject is None)
+            holder.update(dict.fromkeys(whole, into or record.id))
+            record = replace(record, active=into is None, merged_into=into)
+        found.append(record)
+    return tuple(reversed(found))

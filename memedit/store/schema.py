@@ -1,19 +1,36 @@
 """The tables of the journal.
 
-What: the version and the statements that make an empty journal.
+What: the version, the statements that make an empty journal, and those that bring an older one up to date.
 Why: one place says what is on disk; docs/store.md describes it to people.
-How: plain SQL that SQLite 3.31 understands. A change of any table raises `SCHEMA_VERSION`.
+How: plain SQL that SQLite 3.31 understands. A change of any table raises `SCHEMA_VERSION` and adds to
+`UPGRADES`; an upgrade only adds tables, so that what was sealed stays as it is.
 """
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION"]
+__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in `PRAGMA user_version`; a journal with a higher one is refused."""
 
 APPLICATION_ID = 0x6D656D65
 """Kept in `PRAGMA application_id` ("meme" in ASCII): tells a journal from any other SQLite file."""
+
+UPGRADES: dict[int, tuple[str, ...]] = {
+    1: (
+        # Edits that only teach have no row here.
+        """CREATE TABLE operations (
+            edit INTEGER PRIMARY KEY REFERENCES edits(number),
+            kind TEXT NOT NULL)""",
+        # A subject of NULL stands for everything that the source wrote.
+        """CREATE TABLE withdrawals (
+            edit INTEGER NOT NULL REFERENCES edits(number),
+            source INTEGER NOT NULL REFERENCES edits(number),
+            subject TEXT,
+            UNIQUE (edit, source, subject))""",
+    ),
+}
+"""For each older version the statements that lead to the next one."""
 
 SCHEMA = (
     "CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -50,5 +67,6 @@ SCHEMA = (
         edit INTEGER NOT NULL REFERENCES edits(number),
         measurement TEXT NOT NULL)""",
     "CREATE INDEX measurements_by_edit ON measurements (edit)",
+    *UPGRADES[1],
 )
 """Statements that make an empty journal, in order."""

@@ -25,6 +25,7 @@ COMMIT_STEPS = (
     "edit-inserted",
     "patch-inserted",
     "facts-inserted",
+    "withdrawals-inserted",
     "edit-sealed",
     "measurements-inserted",
     "transaction-committed",

@@ -9,7 +9,8 @@ without its row is what a killed commit left: the next writer removes it. Reader
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,17 @@ from memedit.store.locking import WriteLock
 from memedit.store.patch_file import encode_patch, sha256_of
 from memedit.store.patch_folder import PatchFolder
 from memedit.store.patches import Patch
-from memedit.store.records import EditRecord, Json, NewEdit, StoredFact
+from memedit.store.records import EditRecord, Json, NewEdit, StoredFact, Withdrawal
+from memedit.store.withdrawals import (
+    Standing,
+    counting,
+    left_of,
+    marked,
+    require_redoable,
+    require_standing,
+    require_undoable,
+    standing_of,
+)
 
 __all__ = ["Store"]
 
@@ -135,50 +146,96 @@ class Store:
         """
         return find_edit(self.edits(), name)
 
-    def facts(self, edit: str | None = None) -> tuple[StoredFact, ...]:
-        """Return the facts of one edit, or of all active edits, in journal order."""
-        return self._journal.facts(edit=None if edit is None else self.edit(edit).number)
+    def facts(self, edit: str | None = None, *, upto: str | None = None) -> tuple[StoredFact, ...]:
+        """Return the facts that count, in journal order, or every fact of one edit.
+
+        Args:
+            edit: Names the edit; its facts come with `active` and `withdrawn_by` where they do not count.
+            upto: Names the last edit of an earlier state, whose facts are wanted.
+        """
+        edits = self.edits()
+        if edit is not None:
+            record = find_edit(edits, edit)
+            standing = standing_of(edits)
+            return tuple(marked(each, standing) for each in self._journal.facts(edit=record.number))
+        standing = standing_of(edits, upto=None if upto is None else find_edit(edits, upto).number)
+        return counting(self._journal.facts(), standing)
 
     def find_fact(self, fact_id: str) -> StoredFact | None:
-        """Return the fact with this id in an active edit (the newest, where several hold it), or None."""
-        return next(reversed(self._journal.find_fact(fact_id)), None)
+        """Return the fact with this id that counts (the newest, where several edits hold it), or None."""
+        found = counting(self._journal.find_fact(fact_id), standing_of(self.edits()))
+        return next(reversed(found), None)
 
     def find_prompt(self, prompt: str) -> StoredFact | None:
-        """Return the fact with this prompt in an active edit, or None.
+        """Return the fact with this prompt that counts, or None.
 
         Case, Unicode form and spacing do not count; the newest is taken where several edits hold it.
         """
-        return next(reversed(self._journal.find_prompt(prompt)), None)
+        return next(reversed(counting(self._journal.find_prompt(prompt), standing_of(self.edits()))), None)
 
     def measurements(self, edit: str) -> tuple[Json, ...]:
         """Return the measurements kept with an edit, oldest first."""
         return self._journal.measurements(self.edit(edit).number)
 
     def patch(self, edit: str) -> Patch:
-        """Return the patch of one edit, checked against the journal.
+        """Return the patch of one edit as it was committed, checked against the journal.
 
         Raises:
             StoreCorrupt: Where the file is gone or was changed.
         """
         return self._patches.read(self.edit(edit), self.fingerprint)
 
-    def active_patches(self, *, without: Collection[str] = ()) -> tuple[Patch, ...]:
-        """Return the patches of the active edits in journal order, each checked against the journal.
+    def standing(
+        self,
+        *,
+        without: Collection[str] = (),
+        upto: str | None = None,
+        withdrawing: Iterable[Withdrawal] = (),
+    ) -> Standing:
+        """Return the edits that a state of the model is made of, and what is withdrawn from them.
 
         Args:
-            without: Names of edits to leave out.
+            without: Names of edits to leave out, as if they were undone.
+            upto: Names the last edit of the state: the model as it was right after it; None = now.
+            withdrawing: What is taken out besides, by an edit that is still to be made.
+
+        Raises:
+            StoreError: Where a name fits no edit, or an edit to leave out is part of a later one.
+        """
+        edits = self.edits()
+        left_out = [find_edit(edits, name) for name in without]
+        for record in left_out:
+            if record.merged_into is not None and upto is None:
+                raise StoreError(
+                    f"edit {record.id} cannot be left out: edit {record.merged_into} holds all of it",
+                    remedy=f"Take that edit back first: memedit undo {record.merged_into}",
+                )
+        last = None if upto is None else find_edit(edits, upto).number
+        return standing_of(edits, without={record.number for record in left_out}, upto=last, also=withdrawing)
+
+    def active_patches(
+        self,
+        *,
+        without: Collection[str] = (),
+        upto: str | None = None,
+        withdrawing: Iterable[Withdrawal] = (),
+    ) -> tuple[Patch, ...]:
+        """Return what counts of the patches of a state, in journal order, each checked against the journal.
+
+        Args:
+            without: Names of edits to leave out, as if they were undone.
+            upto: Names the last edit of the state; None = now.
+            withdrawing: What is taken out besides, by an edit that is still to be made.
 
         Raises:
             StoreCorrupt: Where a file is gone or was changed.
-            StoreError: Where `without` names no edit.
+            StoreError: Where a name fits no edit, or an edit to leave out is part of a later one.
         """
-        edits = self.edits()
+        standing = self.standing(without=without, upto=upto, withdrawing=withdrawing)
         fingerprint = self.fingerprint
-        left_out = {find_edit(edits, name).number for name in without}
         return tuple(
-            self._patches.read(edit, fingerprint)
-            for edit in edits
-            if edit.active and edit.number not in left_out
+            left_of(self._patches.read(edit, fingerprint), standing.withdrawn_from(edit.id))
+            for edit in standing.edits
         )
 
     @contextmanager
@@ -221,6 +278,7 @@ class Store:
             StoreError: Where the patch does not fit the store, or the disk refuses: the store is as it was.
         """
         with self.lock():
+            require_standing(new.withdraws, standing_of(self.edits()), f"the new edit ({new.kind})")
             patch = self._stamped(new)
             payload = encode_patch(patch)
             sha256 = sha256_of(payload)
@@ -237,6 +295,8 @@ class Store:
                     self._on_step("patch-inserted")
                     self._journal.insert_facts(number, new)
                     self._on_step("facts-inserted")
+                    self._journal.insert_withdrawals(number, new)
+                    self._on_step("withdrawals-inserted")
                     self._journal.seal_edit(number)
                     self._on_step("edit-sealed")
                     self._journal.insert_measurements(number, new.measurements)
@@ -263,7 +323,7 @@ class Store:
             The edit, inactive.
 
         Raises:
-            StoreError: Where there is no such edit, or it is undone already.
+            StoreError: Where there is no such edit, it is undone already, or a later edit rests on it.
         """
         with self.lock():
             edits = self.edits()
@@ -273,15 +333,16 @@ class Store:
                     f"store {self.path} has no active edit to undo", remedy="`memedit log` shows all."
                 )
             record = active[-1] if edit is None else find_edit(edits, edit)
-            if not record.active:
+            if record.undone:
                 raise StoreError(
                     f"edit {record.id} is undone already",
                     remedy=f"`memedit redo {record.id}` brings it back.",
                 )
+            require_undoable(record, edits, self.facts)
             with self._journal.transaction(self._on_step):
                 self._journal.mark_undone(record.number)
                 self._on_step("edit-flipped")
-            return replace(record, active=False)
+            return replace(record, active=False, merged_into=None)
 
     def redo(self, edit: str | None = None) -> EditRecord:
         """Make an undone edit active again, at its old place in the order.
@@ -294,7 +355,7 @@ class Store:
 
         Raises:
             StoreCorrupt: Where its patch is gone or was changed; it stays undone.
-            StoreError: Where there is no such edit, or it is active already.
+            StoreError: Where there is no such edit, it is active already, or what it rests on has changed.
         """
         with self.lock():
             edits = self.edits()
@@ -304,11 +365,12 @@ class Store:
                     f"store {self.path} has no undone edit to redo", remedy="`memedit log` shows all."
                 )
             record = find_edit(edits, str(last) if edit is None else edit)
-            if record.active:
+            if not record.undone:
                 raise StoreError(
                     f"edit {record.id} is active already",
                     remedy=f"`memedit undo {record.id}` switches it off.",
                 )
+            require_redoable(record, edits, self.facts)
             self._patches.read(record, self.fingerprint)
             with self._journal.transaction(self._on_step):
                 self._journal.mark_active(record.number)
@@ -324,10 +386,14 @@ class Store:
         return self._cache.read(name)
 
     def _stamped(self, new: NewEdit) -> Patch:
-        """Return the edit's patch with the model and seed that it was made for in its metadata."""
+        """Return the edit's patch with what it was made for, and what it withdraws, in its metadata."""
         patch = new.patch
         fingerprint = self.fingerprint
         stamps = {"fingerprint": fingerprint, "seed": str(new.seed)}
+        if new.withdraws:
+            # A state is named by the hashes of its patches, and these rows change it too.
+            stamps["kind"] = new.kind
+            stamps["withdraws"] = json.dumps([[each.edit, each.subject] for each in new.withdraws])
         for key, value in stamps.items():
             if patch.metadata.get(key, value) != value:
                 raise FingerprintMismatch(

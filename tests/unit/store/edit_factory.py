@@ -3,7 +3,7 @@
 import numpy as np
 
 from memedit.facts.fact import Fact
-from memedit.store import NewEdit, Owner, Patch, TablePatch
+from memedit.store import NewEdit, Owner, Patch, TablePatch, Withdrawal
 
 FINGERPRINT = "model-a"
 CREATED = "2026-01-02T03:04:05+00:00"
@@ -48,3 +48,10 @@ def make_large_edit(number=1):
     slots = tuple(range(number, number + 600))
     patch = make_patch(make_table(slots, dim=576, seed=number), owners=(Owner(f"Land{number}", 0.5),))
     return make_edit(number, patch=patch, measurements=({"name": "recall", "value": 1.0},))
+
+
+def make_forgetting(edit, subject, *, dim=4):
+    """An edit that takes a subject out of an earlier one and teaches nothing."""
+    patch = make_patch(make_table((), dim=dim), owners=())
+    withdraws = (Withdrawal(edit, subject),)
+    return NewEdit((), (), patch, {"model": "small"}, 0, CREATED, kind="forget", withdraws=withdraws)

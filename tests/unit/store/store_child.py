@@ -8,10 +8,10 @@ import signal
 import sys
 import time
 
-from edit_factory import FINGERPRINT, make_edit, make_large_edit
+from edit_factory import FINGERPRINT, make_edit, make_forgetting, make_large_edit
 
 from memedit.errors import StoreError
-from memedit.store import Store
+from memedit.store import Store, compact
 
 
 def say(text):
@@ -33,6 +33,16 @@ def create_and_die(path, step):
 def commit_and_die(path, step):
     with Store.open(path, fingerprint=FINGERPRINT, on_step=killer(step)) as store:
         store.commit(make_large_edit(2))
+
+
+def forget_and_die(path, step):
+    with Store.open(path, fingerprint=FINGERPRINT, on_step=killer(step)) as store:
+        store.commit(make_forgetting(store.edits()[0].id, "Land1"))
+
+
+def compact_and_die(path, step):
+    with Store.open(path, fingerprint=FINGERPRINT, on_step=killer(step)) as store:
+        compact(store)
 
 
 def undo_and_die(path, step):
@@ -96,6 +106,8 @@ ACTIONS = {
     for function in (
         create_and_die,
         commit_and_die,
+        forget_and_die,
+        compact_and_die,
         undo_and_die,
         commit_forever,
         commit_some,

@@ -40,7 +40,7 @@ def read_everything(path):
 def test_a_newer_journal_names_both_versions(filled):
     execute(filled, "PRAGMA user_version = 99")
     for read_only in (True, False):
-        with pytest.raises(StoreTooNew, match=r"version 99, this memedit knows up to 1\nUpdate memedit"):
+        with pytest.raises(StoreTooNew, match=r"version 99, this memedit knows up to 2\nUpdate memedit"):
             Store.open(filled, fingerprint=None, read_only=read_only)
 
 

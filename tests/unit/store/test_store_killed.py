@@ -7,7 +7,7 @@ import time
 import pytest
 
 from memedit.errors import StoreError
-from memedit.store import Store
+from memedit.store import Store, compose
 from memedit.store.steps import COMMIT_STEPS, CREATE_STEPS, UNDO_STEPS
 
 
@@ -61,6 +61,32 @@ def test_killed_in_a_commit(path, factory, start_child, step):
     with Store.open(path, fingerprint=factory.FINGERPRINT) as store:
         store.commit(factory.make_large_edit(3))
     require_sound(path, factory)
+
+
+SMALL_COMMIT_STEPS = tuple(step for step in COMMIT_STEPS if step != "patch-partly-written")
+
+
+@pytest.mark.parametrize("action", ["forget_and_die", "compact_and_die"])
+@pytest.mark.parametrize("step", SMALL_COMMIT_STEPS)
+def test_killed_while_earlier_edits_are_withdrawn(path, factory, start_child, bits, action, step):
+    with Store.open(path, fingerprint=factory.FINGERPRINT) as store:
+        for number in (1, 2):
+            store.commit(factory.make_edit(number))
+        before = bits(compose(store.active_patches(), 4, 1))
+    child = start_child(action, path, step)
+    assert child.wait(timeout=60) == -signal.SIGKILL, child.stderr.read()
+    with Store.open(path, fingerprint=factory.FINGERPRINT) as store:
+        done = step == "transaction-committed"
+        assert len(store.edits()) == 2 + done
+        forgot = done and action == "forget_and_die"
+        assert len(store.facts()) == (1 if forgot else 2)
+        assert (bits(compose(store.active_patches(), 4, 1)) == before) is not forgot
+        if done:
+            store.undo()
+        assert bits(compose(store.active_patches(), 4, 1)) == before
+        with store.lock():
+            pass
+        assert {file.stem for file in (path / "patches").iterdir()} == {edit.id for edit in store.edits()}
 
 
 @pytest.mark.parametrize("step", UNDO_STEPS)
