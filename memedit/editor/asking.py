@@ -48,7 +48,7 @@ def answer_prompt(
     sources = _sources(heard, store, without)
     read = prompt_ids(tokenizer, model.config, prompt)
     texts = [str(tokenizer.decode([token])) for token in (*read, *generation.token_ids)]
-    stored = store.facts() if sources else ()
+    stored = store.facts(without=[without] if without else []) if sources else ()
     facts = facts_behind(sources, stored, prompt, generation.text, texts, len(read))
     return Answer(
         prompt,
@@ -66,9 +66,9 @@ def _sources(heard: Sequence[Spoken], store: Store, without: str | None) -> tupl
     """Lead what was heard back to the active edits, but for the one that was switched off."""
     if not heard:
         return ()
-    worn = [edit.id for edit in store.edits() if edit.active and edit.id != without]
-    patches = store.active_patches(without=[without] if without else [])
-    return trace(heard, dict(zip(worn, patches, strict=True)))
+    left_out = [without] if without else []
+    worn = [edit.id for edit in store.standing(without=left_out).edits]
+    return trace(heard, dict(zip(worn, store.active_patches(without=left_out), strict=True)))
 
 
 def facts_behind(

@@ -32,7 +32,7 @@ from memedit.evaluation.scoring import Scored
 from memedit.facts import Fact, QuestionRecord
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import NULL_PROGRESS, Progress
-from memedit.store import Patch, Store
+from memedit.store import Patch, Store, StoredFact
 
 BASE, CURRENT = "base", "current"
 
@@ -52,26 +52,34 @@ class States:
         """Ids of the edits that a state wears, in journal order.
 
         Args:
-            name: "base", "current", or an edit: the model as it was right after it, of the active edits.
+            name: "base", "current", or an edit: the model as it was right after it, of the edits that are not
+                undone.
 
         Raises:
-            UsageError: when the edit is not active.
+            UsageError: when the edit is undone.
         """
-        active = [edit.id for edit in self.store.edits() if edit.active]
         if name == BASE:
             return []
-        if name == CURRENT:
-            return active
-        wanted = self.store.edit(name).id
-        if wanted not in active:
-            raise UsageError(f"edit {wanted} is undone", remedy=f"Bring it back first: memedit redo {wanted}")
-        return active[: active.index(wanted) + 1]
+        return [edit.id for edit in self.store.standing(upto=self._last_edit(name)).edits]
 
     def patches(self, name: str) -> list[Patch]:
-        """Patches that a state wears, in journal order."""
-        worn = set(self.edits(name))
-        others = [edit.id for edit in self.store.edits() if edit.active and edit.id not in worn]
-        return list(self.store.active_patches(without=others))
+        """What counts of the patches that a state wears, in journal order."""
+        return [] if name == BASE else list(self.store.active_patches(upto=self._last_edit(name)))
+
+    def facts(self, name: str) -> list[StoredFact]:
+        """The facts that a state was taught, in journal order."""
+        return [] if name == BASE else list(self.store.facts(upto=self._last_edit(name)))
+
+    def _last_edit(self, name: str) -> str | None:
+        """The edit right after which a state was, None for now."""
+        if name == CURRENT:
+            return None
+        record = self.store.edit(name)
+        if record.undone:
+            raise UsageError(
+                f"edit {record.id} is undone", remedy=f"Bring it back first: memedit redo {record.id}"
+            )
+        return record.id
 
     def identity(self, name: str) -> str:
         """Name a state for the cache: equal only for equal answers."""

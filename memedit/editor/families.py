@@ -6,7 +6,7 @@ injected when, which rows were written).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ from memedit.facts import Fact, LookAlike, QuestionRecord, look_alikes
 
 if TYPE_CHECKING:
     from memedit.editor.evaluating import States
+    from memedit.store import StoredFact
 
 LEARNED = "learned_exact_match"
 _SPLIT = (LEARNED, "paraphrase_exact_match", "question_exact_match", "context_exact_match")
@@ -161,9 +162,9 @@ def _retained(subject: Subject) -> Evaluation:
     respondent = states.respondent(subject.name)
     parts = [retained(respondent, known)]
     worn = states.edits(subject.name)
-    stored = [item for item in states.store.facts() if item.edit_id in set(worn)]
+    stored = states.facts(subject.name)
     if stored:
-        batches = [[item.fact for item in stored if item.edit_id == edit] for edit in worn]
+        batches = [batch for _, batch in _batches(worn, stored)]
         final = ask_batches(respondent, batches)
         learned = {f"{one.fact.id}/prompt" for one in stored if one.outcome.get("status") == "learned"}
         newest = [answer for fact in batches[-1] for answer in fact.answers]
@@ -172,14 +173,21 @@ def _retained(subject: Subject) -> Evaluation:
     return joined(parts)
 
 
+def _batches(worn: Sequence[str], stored: Sequence[StoredFact]) -> list[tuple[str, list[Fact]]]:
+    """The edits that taught something, with their facts; one that only took some out is no update."""
+    found = [(edit, [item.fact for item in stored if item.edit_id == edit]) for edit in worn]
+    return [(edit, facts) for edit, facts in found if facts]
+
+
 def _lifelong(subject: Subject) -> Evaluation:
     """What every update left of what it and the earlier ones injected: all states on the way are asked."""
     states = subject.states
     worn = states.edits(subject.name)
-    stored = states.store.facts()
-    batches = [[item.fact for item in stored if item.edit_id == edit] for edit in worn]
+    told = _batches(worn, states.facts(subject.name))
+    batches = [batch for _, batch in told]
     rounds = [
-        ask_batches(states.respondent(edit), batches[:number]) for number, edit in enumerate(worn, start=1)
+        ask_batches(states.respondent(edit), batches[:number])
+        for number, (edit, _) in enumerate(told, start=1)
     ]
     found = lifelong(rounds, seed=subject.seed)
     # Ages and leakage rest on the last round alone, and belong to the family `retained`.
@@ -274,6 +282,13 @@ def _needs_edits(what: str) -> Callable[[Subject], str]:
     return missing
 
 
+def _needs_taught_facts(subject: Subject) -> str:
+    if subject.states.facts(subject.name):
+        return ""
+    which = " that teaches" if subject.states.edits(subject.name) else ""
+    return f"the retention matrix was not measured: {subject.name} wears no edit{which}"
+
+
 def _needs_nothing(_: Subject) -> str:
     return ""
 
@@ -283,7 +298,7 @@ FAMILIES: dict[str, Family] = {
     "questions": Family(_questions, _questions_changed, _needs_questions),
     "retained": Family(_retained, None, _needs_nothing),
     "hallucination": Family(_hallucination, _hallucination_changed, _needs_facts),
-    "lifelong": Family(_lifelong, None, _needs_edits("the retention matrix")),
+    "lifelong": Family(_lifelong, None, _needs_taught_facts),
     "slick": Family(_slick, None, _needs_facts),
     "fluency": Family(_fluency, _plain_difference, _needs_facts),
     "perplexity": Family(_perplexity, _perplexity_changed, _needs_nothing),

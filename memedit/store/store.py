@@ -146,20 +146,20 @@ class Store:
         """
         return find_edit(self.edits(), name)
 
-    def facts(self, edit: str | None = None, *, upto: str | None = None) -> tuple[StoredFact, ...]:
+    def facts(
+        self, edit: str | None = None, *, without: Collection[str] = (), upto: str | None = None
+    ) -> tuple[StoredFact, ...]:
         """Return the facts that count, in journal order, or every fact of one edit.
 
         Args:
             edit: Names the edit; its facts come with `active` and `withdrawn_by` where they do not count.
+            without: Names of edits that are left out, as if they were undone.
             upto: Names the last edit of an earlier state, whose facts are wanted.
         """
-        edits = self.edits()
         if edit is not None:
-            record = find_edit(edits, edit)
-            standing = standing_of(edits)
-            return tuple(marked(each, standing) for each in self._journal.facts(edit=record.number))
-        standing = standing_of(edits, upto=None if upto is None else find_edit(edits, upto).number)
-        return counting(self._journal.facts(), standing)
+            number, standing = self.edit(edit).number, self.standing()
+            return tuple(marked(each, standing) for each in self._journal.facts(edit=number))
+        return counting(self._journal.facts(), self.standing(without=without, upto=upto))
 
     def find_fact(self, fact_id: str) -> StoredFact | None:
         """Return the fact with this id that counts (the newest, where several edits hold it), or None."""
