@@ -1,0 +1,345 @@
+"""Edit a model again and again, and measure after every batch what is left of the earlier ones.
+
+What: teaches batches of facts one after another into one store, each as an edit of its own, and writes one
+JSON file: recall in trained and held-out wordings, as a question and behind an unseen sentence; the retention
+matrix and recall by age; base knowledge, perplexity and leak; provenance; collisions and growth of the rows;
+seconds, memory and bytes of each batch. --plot draws the figures.
+Why: editing methods collapse over many edits. A number of one edit says nothing about the hundredth.
+How: memedit.open and Editor.inject, as a user would; every number is measured on the model as it is, by
+generation, with the same questions throughout. After each batch a fixed part of every batch so far is asked;
+at the end everything is. A killed run goes on with the same command: what is in the store and in the JSON
+file is not done again.
+
+Commands:  python recipes/real_facts.py --data ../shared/data --num 1000 --split test --out facts-test
+           python recipes/lifelong.py facts-test/facts.jsonl --known facts-test/known.jsonl --batch 100 \
+               --batches 10 --store lifelong-store --out lifelong.json --plot lifelong-figures
+           ... --smoke    two batches of four facts, to see that everything works
+Needs:     pip install 'memedit[recipes]' for real_facts.py and --plot
+Time:      docs/lifelong.md. --smoke: about 2 minutes on two cores.
+Result:    docs/lifelong.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lifelong_measures import Base, Yardstick, all_questions, by_group, final_recall, hashed_part
+from lifelong_rows import StageClock, folder_bytes, slots_of_edit, written_rows
+
+import memedit
+from memedit import Editor
+from memedit.editing.plan import EditingSettings
+from memedit.editor.gating import GATE_MODES
+from memedit.editor.reporting import peak_memory_mb, versions
+from memedit.editor.results import EditRefused
+from memedit.evaluation.lifelong import lifelong, retention_matrix
+from memedit.evaluation.samples import Sample
+from memedit.facts import Fact, read_facts
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is taught and how much is asked; a run is gone on with only where all of it is the same.
+
+    Attributes:
+        batch: facts of each edit.
+        batches: how many edits.
+        seed: of the edits, look-alikes and sentences.
+        gate: "off" or "quick".
+        part: facts of each batch that are asked after every round; None = all.
+        every: a round is measured after every so many batches (and after the last).
+        look_alikes: never-taught entities.
+        provenance: facts whose provenance is looked up at the end; None = all.
+        known: a facts file of base knowledge in the taught templates.
+        text: general text; None = the bundled one.
+    """
+
+    batch: int = 100
+    batches: int = 10
+    seed: int = 0
+    gate: str = "off"
+    part: int | None = 25
+    every: int = 1
+    look_alikes: int = 400
+    provenance: int | None = 500
+    known: str | None = None
+    text: str | None = None
+
+
+class Record:
+    """The JSON file: written whole after every step, so that a killed run loses one step at most."""
+
+    def __init__(self, path: Path, identity: Values) -> None:
+        """Read what a former run left.
+
+        Args:
+            path: the file.
+            identity: the plan and the facts.
+        Raises:
+            SystemExit: the file belongs to another run.
+        """
+        self.path = path
+        fresh: Values = {"identity": identity, "base": None, "batches": [], "rounds": {}, "final": None}
+        self.values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else fresh
+        if self.values["identity"] != identity:
+            raise SystemExit(f"{path} is of another run: remove it, or give the same facts and options")
+
+    def save(self, **changes: Any) -> None:
+        """Take in what is new and write the file."""
+        text = json.dumps({**self.values, **changes}, allow_nan=False)
+        new = self.path.with_name(self.path.name + ".new")
+        new.write_text(text + "\n", encoding="utf-8")
+        new.replace(self.path)
+        self.values = json.loads(text)
+
+
+def identity_of(facts: Sequence[Fact], plan: Plan) -> Values:
+    """What must be the same for a run to be gone on with."""
+    told = json.dumps([fact.to_json() for fact in facts], sort_keys=True)
+    return {**asdict(plan), "facts": len(facts), "facts_sha256": hashlib.sha256(told.encode()).hexdigest()}
+
+
+def batches_of(facts: Sequence[Fact], plan: Plan) -> list[list[Fact]]:
+    """The facts of each edit, in the order of the file.
+
+    Raises:
+        SystemExit: there are too few.
+    """
+    needed = plan.batch * plan.batches
+    if len(facts) < needed:
+        raise SystemExit(f"{plan.batches} batches of {plan.batch} need {needed} facts, got {len(facts)}")
+    return [list(facts[start : start + plan.batch]) for start in range(0, needed, plan.batch)]
+
+
+def teach(editor: Editor, batch: Sequence[Fact], plan: Plan, settings: EditingSettings | None) -> Values:
+    """Make one edit, or find the one that a killed run made; say what became of it and what it cost."""
+    ids = {fact.id for fact in batch}
+    made = next((item.edit_id for item in editor.store.facts() if item.fact.id in ids), None)
+    clock = StageClock()
+    entry: Values = {"edit": made, "found_in_journal": made is not None, "refused": None}
+    report: Any = None
+    if made is None:
+        try:
+            edit = editor.inject(
+                batch, seed=plan.seed, gate=plan.gate, text=plan.text, settings=settings, progress=clock
+            )
+            entry["edit"], report = edit.id, edit.report
+        except EditRefused as refusal:
+            entry["refused"], report = str(refusal), refusal.edit.report
+    else:
+        report = editor.store.edit(made).report
+    outcomes = () if entry["edit"] is None else editor.store.facts(entry["edit"])
+    entry |= {
+        "learned": [item.fact.id for item in outcomes if item.outcome.get("status") == "learned"],
+        "counts": report["counts"],
+        "not_learned": report["not_learned"],
+        "seconds": {**report["seconds"], "stages": clock.seconds},
+        "patch_bytes": report["patch_bytes"],
+        "patch_bytes_per_fact": round(report["patch_bytes"] / len(batch)),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "store_bytes": folder_bytes(editor.store.path),
+        "rows": written_rows(editor),
+        "slots": None if entry["edit"] is None else slots_of_edit(editor, entry["edit"]),
+    }
+    return entry
+
+
+def measure_round(yardstick: Yardstick, base: Base, number: int, plan: Plan) -> Values:
+    """Measure the model after a batch.
+
+    Args:
+        yardstick: what asks.
+        base: what the model without edits says.
+        number: of the batch, from 1.
+        plan: how much is asked.
+    Returns:
+        The answers to trained wordings of every batch so far, recall of the newest batch in all wordings, and
+        what is left of base knowledge.
+    """
+    started = time.perf_counter()
+    told = yardstick.asked_again(number, plan.part)
+    newest = hashed_part(yardstick.batches[number - 1], plan.part)
+    return {
+        "asked_again": [[one.details["batch"], one.cluster, one.value] for one in told],
+        "newest": by_group(yardstick.ask(all_questions(newest, plan.seed))),
+        **yardstick.kept(base, number),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def samples_of(record: Record, num_batches: int) -> list[list[Sample]]:
+    """The rounds of a record as memedit's metrics want them; a round that was not held is empty."""
+    rounds = []
+    for update in range(1, num_batches + 1):
+        told = record.values["rounds"].get(str(update), {}).get("asked_again", [])
+        rounds.append(
+            [
+                Sample("retention_matrix", f"{name}/prompt", name, "", (), "", value, _place(batch, update))
+                for batch, name, value in told
+            ]
+        )
+    return rounds
+
+
+def _place(batch: int, update: int) -> Values:
+    return {"batch": batch, "update": update}
+
+
+def measure_end(editor: Editor, yardstick: Yardstick, record: Record, plan: Plan) -> Values:
+    """Measure everything on the final model."""
+    started = time.perf_counter()
+    batches = yardstick.batches
+    learned = [name for entry in record.values["batches"] for name in entry["learned"]]
+    rounds = samples_of(record, len(batches))
+    facts = [fact for batch in batches for fact in batch]
+    health = editor.evaluate(families=("health",), against=None, text=plan.text)
+    return {
+        **final_recall(yardstick, batches, learned),
+        **yardstick.kept(Base.from_json(record.values["base"]), len(batches)),
+        "provenance": yardstick.provenance(hashed_part(facts, plan.provenance)),
+        "retention_matrix": retention_matrix(rounds).to_json(),
+        "over_batches": [metric.to_json() for metric in lifelong(rounds, seed=plan.seed).metrics],
+        "health": next(iter(health.to_json()["states"].values())),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def run(
+    editor: Editor,
+    facts: Sequence[Fact],
+    plan: Plan,
+    record: Record,
+    *,
+    settings: EditingSettings | None = None,
+    say: Callable[[str], None] = print,
+) -> Values:
+    """Teach all batches that are not taught yet, and measure.
+
+    Args:
+        editor: the model and the store.
+        facts: in the order in which they are taught.
+        plan: how many, and how much is asked.
+        record: where the results are kept.
+        settings: how facts are written; None = memedit's defaults.
+        say: told of every batch.
+    Returns:
+        The values of the record.
+    """
+    batches = batches_of(facts, plan)
+    yardstick = Yardstick(
+        editor,
+        batches,
+        known=Path(plan.known) if plan.known else None,
+        num_look_alikes=plan.look_alikes,
+        text=Path(plan.text) if plan.text else None,
+        seed=plan.seed,
+    )
+    _require_in_step(editor, batches, record)
+    if record.values["base"] is None:
+        record.save(base=yardstick.base().to_json())
+    base = Base.from_json(record.values["base"])
+    for number, batch in enumerate(batches, start=1):
+        entries, rounds = record.values["batches"], record.values["rounds"]
+        if number > len(entries):
+            record.save(batches=[*entries, teach(editor, batch, plan, settings)])
+        is_measured = number % plan.every == 0 or number == len(batches)
+        if is_measured and number >= len(record.values["batches"]) and str(number) not in rounds:
+            record.save(rounds={**rounds, str(number): measure_round(yardstick, base, number, plan)})
+            say(_line(record, number))
+    if record.values["final"] is None:
+        record.save(final=measure_end(editor, yardstick, record, plan))
+    return record.values
+
+
+def _require_in_step(editor: Editor, batches: Sequence[Sequence[Fact]], record: Record) -> None:
+    """Refuse a store that knows more than the record by more than the one edit that a kill can leave."""
+    held = {item.fact.id for item in editor.store.facts()}
+    taught = [number for number, batch in enumerate(batches, 1) if not held.isdisjoint(f.id for f in batch)]
+    done = len(record.values["batches"])
+    if max(taught, default=0) > done + 1 or (held and not taught):
+        raise SystemExit(
+            f"the store holds other edits than the {done} of {record.path}: give a new --store and --out"
+        )
+
+
+def _line(record: Record, number: int) -> str:
+    """One line for the terminal: the newest batch and what is left of the rest."""
+    entry, found = record.values["batches"][number - 1], record.values["rounds"][str(number)]
+    shown = [f"{name} {metric['value']:.3f}" for name, metric in found["newest"].items()]
+    earlier = [value for batch, _, value in found["asked_again"] if batch < number]
+    shown += [f"earlier batches {sum(earlier) / len(earlier):.3f}"] if earlier else []
+    shown += [f"retained {found['retained']['value']:.4f}", f"leak {found['leak']['value'] or 0:.3f}"]
+    return f"batch {number}: {', '.join(shown)}; {entry['seconds']['total']:.0f} s"
+
+
+def made_with() -> Values:
+    """The command, the commit, the versions and when."""
+    git = shutil.which("git")
+    root = Path(__file__).resolve().parent.parent
+    asked = [git, "-C", str(root), "rev-parse", "--short", "HEAD"] if git else None
+    done = subprocess.run(asked, capture_output=True, text=True, check=False) if asked else None
+    return {
+        "command": f"python recipes/lifelong.py {' '.join(sys.argv[1:])}",
+        "commit": done.stdout.strip() if done and done.returncode == 0 else None,
+        "versions": versions(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the recipe; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("facts", type=Path, help="a facts file, taught in its order")
+    parser.add_argument("--batch", type=int, default=100, help="facts of each edit")
+    parser.add_argument("--batches", type=int, default=10, help="how many edits")
+    parser.add_argument("--store", type=Path, required=True, help="the store; new, or that of a killed run")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file of results")
+    parser.add_argument("--known", type=Path, help="a facts file of base knowledge in the taught templates")
+    parser.add_argument("--plot", type=Path, help="folder for the figures")
+    parser.add_argument("--model", default="smollm2-135m", help="a named model, a folder or a hub id")
+    parser.add_argument("--gate", choices=GATE_MODES, default="off")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", type=int, default=25, help="facts of each batch asked after every round")
+    parser.add_argument("--every", type=int, default=1, help="batches between two rounds of questions")
+    parser.add_argument("--look-alikes", type=int, default=400)
+    parser.add_argument("--provenance", type=int, default=500, help="facts traced at the end")
+    parser.add_argument("--smoke", action="store_true", help="two batches of four facts")
+    options = parser.parse_args(arguments)
+    names = ("batch", "batches", "seed", "gate", "part", "every", "look_alikes", "provenance")
+    plan = Plan(
+        **{name: getattr(options, name) for name in names}, known=options.known and str(options.known)
+    )
+    if options.smoke:
+        plan = replace(plan, batch=4, batches=2, part=2, look_alikes=20, provenance=4)
+    facts = read_facts(options.facts)
+    record = Record(options.out, identity_of(facts, plan))
+    if record.values["final"] is None:
+        with memedit.open(options.store, model=options.model) as editor:
+            run(editor, facts, plan, record)
+        record.save(made_with=made_with())
+    if options.plot:
+        from lifelong_figures import draw
+
+        draw(record.values, options.plot)
+    recall = record.values["final"]["recall"]
+    print(", ".join(f"{name} {metric['value']:.3f}" for name, metric in recall.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
