@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from memedit.modeling.model import MemoryLlamaForCausalLM
+from memedit.modeling.model import MemoryLlamaForCausalLM, MemoryStep
 
 
 def pad_right(rows: Sequence[Sequence[int]], filler: int = 0) -> Tensor:
@@ -42,8 +42,11 @@ def ffn_inputs(
         "position_ids": positions,
         "position_embeddings": decoder.rotary_emb(hidden, position_ids=positions),
     }
+    # A memory layer below the block needs its tables; a plain Llama's blocks know none.
+    has_memory = isinstance(model, MemoryLlamaForCausalLM)
+    tables = {"memory_step": MemoryStep(tuple(decoder.tables()), None)} if has_memory else {}
     for block in decoder.layers[:layer]:
-        hidden = block(hidden, **step)
+        hidden = block(hidden, **step, **tables)
     block = decoder.layers[layer]
     attended, _ = block.self_attn(hidden_states=block.input_layernorm(hidden), **step)
     residual = hidden + attended

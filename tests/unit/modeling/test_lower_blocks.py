@@ -10,9 +10,10 @@ from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
 
 @torch.no_grad()
 @pytest.mark.parametrize("layer", [0, 1, 3])
-@pytest.mark.parametrize("is_retrofit", [False, True])
-def test_ffn_inputs_are_what_a_forward_sees(tiny_llama, tiny_memory_llama, layer, is_retrofit):
-    model = tiny_memory_llama(memory_layers=[3], memory_empty_base=True) if is_retrofit else tiny_llama
+@pytest.mark.parametrize("memory", [None, 1, 3])
+def test_ffn_inputs_are_what_a_forward_sees(tiny_llama, tiny_memory_llama, layer, memory):
+    is_retrofit = memory is not None
+    model = tiny_memory_llama(memory_layers=[memory], memory_empty_base=True) if is_retrofit else tiny_llama
     seen = {}
     block = model.model.layers[layer]
     block.post_attention_layernorm.register_forward_hook(
