@@ -82,10 +82,10 @@ class Replies:
 
 
 def wordings_asked(one: Candidate) -> list[str]:
-    """The prompt and one held-out wording: a question where there is one."""
+    """The prompt and one other wording: a statement where there is one, since small models answer these."""
     probes = one.row.get("probes", {})
-    others = [*probes.get("questions", ()), *probes.get("paraphrases", ())]
-    return [one.row["prompt"], *others[:1]]
+    kinds = (one.row.get("paraphrases", ()), probes.get("paraphrases", ()), probes.get("questions", ()))
+    return [one.row["prompt"], *[text for texts in kinds for text in texts][:1]]
 
 
 class Chooser:

