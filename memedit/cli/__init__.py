@@ -39,6 +39,11 @@ _COMMANDS = {
         "evaluate",
         "Measure what the model learned, kept, lost and makes up; base against edited.",
     ),
+    "compare": _Entry(
+        "memedit.cli.compare",
+        "compare",
+        "Teach the same facts by memedit, LoRA, fine-tuning and more, and measure each.",
+    ),
     "log": _Entry("memedit.cli.journal", "log", "List the edits in a store."),
     "show": _Entry(
         "memedit.cli.journal", "show", "Show one edit: facts, text before and after, metrics, patch."
