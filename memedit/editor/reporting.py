@@ -100,7 +100,7 @@ def report_of(
             "failed": len(failed),
         },
         "metrics": {} if measured is None else _metrics(measured),
-        "retained_lost": [] if measured is None else _lost(measured.retention),
+        "retained_lost": [] if measured is None else lost_items(measured.retention),
         "leaked": [] if measured is None else [asdict(item) for item in measured.leak.leaked],
         "not_learned": [
             {"id": item.fact.id, "prompt": item.fact.prompt, "answer": item.after, "reason": item.note}
@@ -133,7 +133,8 @@ def _metrics(measured: Measurements) -> dict[str, Any]:
     }
 
 
-def _lost(retention: Retention) -> list[dict[str, str]]:
+def lost_items(retention: Retention) -> list[dict[str, str]]:
+    """Return what was right before and is wrong after, with both answers, as JSON objects."""
     return [
         {"prompt": change.question.prompt, "before": change.before, "after": change.after}
         for change in retention.lost

@@ -11,7 +11,7 @@ from memedit.evaluation.abstention import AbstentionThreshold
 from memedit.evaluation.statistics import Metric
 from memedit.facts import Fact
 
-Status = Literal["learned", "already_known", "failed", "stored"]
+Status = Literal["learned", "already_known", "failed", "stored", "forgotten"]
 SubjectMatch = Literal["whole", "part", "none"]
 
 
@@ -22,7 +22,7 @@ class FactOutcome:
     Attributes:
         fact: the fact.
         status: "learned" (right after the edit in its own prompt), "failed", "already_known" (right before,
-            not taught), "stored" (an earlier edit taught it already).
+            not taught), "stored" (an earlier edit taught it already), "forgotten" (it was taken out).
         before: the model's own answer to the prompt before the edit.
         after: the same after it; None where nothing was taught.
         held_out: verdicts in held-out wordings, after.
@@ -84,6 +84,10 @@ class EditRefused(GateRefused):
     def __init__(self, message: str, edit: Edit, *, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
         self.edit = edit
+
+
+class ForgettingRefused(EditRefused):
+    """Facts could not be taken out without harm; nothing was written."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,12 +16,14 @@ from transformers import PreTrainedTokenizerBase
 from memedit.editing.plan import EditingSettings
 from memedit.editor.abstaining import abstained, check_abstention
 from memedit.editor.asking import answer_prompt
-from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed
+from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed, require_whole
 from memedit.editor.evaluating import BASE, CURRENT, States, evaluate, evaluate_harness
 from memedit.editor.families import DEFAULT_FAMILIES
+from memedit.editor.forgetting import forget_facts, forgetting_edit, new_forgetting, require_forgotten
 from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
 from memedit.editor.overlays import composed_overlay, wearing
+from memedit.editor.removing import find_stored
 from memedit.editor.results import Answer, Edit
 from memedit.editor.testing import KnowledgeTests
 from memedit.editor.transaction import Injection, Limits, Trained
@@ -34,7 +36,7 @@ from memedit.facts.formats import Records, read_records
 from memedit.modeling import MemoryLlamaForCausalLM
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import NULL_PROGRESS, Progress
-from memedit.store import EditRecord, Store
+from memedit.store import EditRecord, NewEdit, Store
 
 
 class Editor:
@@ -86,6 +88,7 @@ class Editor:
         facts: str | os.PathLike[str] | Records | Sequence[Fact | Mapping[str, Any]],
         *,
         seed: int = 0,
+        replace: bool = False,
         dry_run: bool = False,
         force: bool = False,
         gate: GateMode = "quick",
@@ -101,6 +104,8 @@ class Editor:
             facts: a file or dataset that `read_records` reads, what it read, or facts (or their JSON objects)
                 themselves.
             seed: the same facts, seed, versions and machine give the same patch bits.
+            replace: let facts that contradict stored ones replace them: one edit forgets the old answers and
+                teaches the new ones.
             dry_run: do everything but the commit.
             force: commit even if the gate refuses.
             gate: "quick" judges by a part of what must stay, "full" by all of it; "off" measures like quick
@@ -117,21 +122,15 @@ class Editor:
 
         Raises:
             FactsError: when the facts cannot be used.
-            EditRefused: when the gate refuses; nothing was written.
+            EditRefused: when the gate refuses, or facts would lose their rows without being learned anew;
+                nothing was written.
             StoreError: when the store cannot be written.
         """
         started = time.perf_counter()
         check_gate_mode(gate)
         given, read = given_facts(facts)
-        injection = Injection(
-            self._opened,
-            self.store,
-            seed=seed,
-            text=general_text(text),
-            settings=settings or EditingSettings(),
-            limits=Limits(max_forgetting, max_perplexity_ratio, gate),
-            progress=progress,
-        )
+        limits = Limits(max_forgetting, max_perplexity_ratio, gate)
+        injection = self._injection(seed, text, settings, limits, progress, replace=replace)
         with nullcontext() if dry_run else self.store.lock():
             self._restore()
             settled, trained = injection.settle(given, States(self._opened, self.store).identity(CURRENT))
@@ -139,7 +138,58 @@ class Editor:
             edit = edit_of(given, settled, trained, about, time.perf_counter() - started)
             if trained is not None and gate != "off" and not force:
                 require_passed(trained, edit)
+            if trained is not None and not force:
+                require_whole(trained, edit)
             return edit if trained is None or dry_run else self._commit(edit, trained, seed)
+
+    def forget(
+        self,
+        *facts: str,
+        subjects: Sequence[str] = (),
+        seed: int = 0,
+        dry_run: bool = False,
+        force: bool = False,
+        gate: GateMode = "quick",
+        max_forgetting: float = 0.02,
+        max_perplexity_ratio: float = 1.02,
+        text: str | os.PathLike[str] | None = None,
+        settings: EditingSettings | None = None,
+        progress: Progress = NULL_PROGRESS,
+    ) -> Edit:
+        """Take stored facts out: an edit like any other, measured before it counts and undoable to the bit.
+
+        Args:
+            facts: ids of stored facts, or beginnings that fit one.
+            subjects: subjects, all of whose facts are to go.
+            seed: of the training of facts that share rows with those that go.
+            dry_run: do everything but the commit.
+            force: commit even where the measurements refuse.
+            gate: as for `inject`.
+            max_forgetting: allowed share of other knowledge that is lost.
+            max_perplexity_ratio: allowed perplexity after / before on general text.
+            text: a file of general text; None = the bundled one.
+            settings: how facts are taught again; None = the defaults.
+            progress: told of what takes time.
+
+        Returns:
+            The edit: an outcome for each forgotten fact, and the report.
+
+        Raises:
+            UsageError: when a name fits no stored fact or several.
+            ForgettingRefused: when a fact is still answered, or other knowledge would be lost.
+            StoreError: when the store cannot be written.
+        """
+        check_gate_mode(gate)
+        limits = Limits(max_forgetting, max_perplexity_ratio, gate)
+        injection = self._injection(seed, text, settings, limits, progress)
+        with nullcontext() if dry_run else self.store.lock():
+            self._restore()
+            gone = find_stored(self.store, facts, subjects)
+            found = forget_facts(injection, gone, States(self._opened, self.store).identity(CURRENT))
+            edit = forgetting_edit(found, {"gate_mode": gate, "model": self._opened.name, "seed": seed})
+            if not force:
+                require_forgotten(found, edit, gate=gate)
+            return edit if dry_run else self._committed(edit, new_forgetting(found, edit.report, seed))
 
     def ask(
         self,
@@ -321,7 +371,28 @@ class Editor:
         if not lm_eval:
             return found
         runs, changes = evaluate_harness(states, names, lm_eval, limit=limit, seed=seed)
-        return replace(found, harness=runs, harness_differences=tuple(changes))
+        return dataclasses.replace(found, harness=runs, harness_differences=tuple(changes))
+
+    def _injection(
+        self,
+        seed: int,
+        text: str | os.PathLike[str] | None,
+        settings: EditingSettings | None,
+        limits: Limits,
+        progress: Progress,
+        *,
+        replace: bool = False,
+    ) -> Injection:
+        return Injection(
+            self._opened,
+            self.store,
+            seed=seed,
+            text=general_text(text),
+            settings=settings or EditingSettings(),
+            limits=limits,
+            progress=progress,
+            replace=replace,
+        )
 
     def _restore(self) -> None:
         """Compose the active edits into the model."""
@@ -329,10 +400,14 @@ class Editor:
 
     def _commit(self, edit: Edit, trained: Trained, seed: int) -> Edit:
         """Put an edit into the store; one that taught nothing is not worth it."""
-        if not any(outcome.status == "learned" for outcome in trained.outcomes):
+        taught = any(outcome.status == "learned" for outcome in trained.outcomes)
+        if not taught and trained.removal is None:
             return edit
+        return self._committed(edit, new_edit(trained, edit.report, seed))
+
+    def _committed(self, edit: Edit, new: NewEdit) -> Edit:
         try:
-            record = self.store.commit(new_edit(trained, edit.report, seed))
+            record = self.store.commit(new)
         finally:
             # Ctrl-C can come right after the commit counts: the model follows the store either way.
             self._restore()

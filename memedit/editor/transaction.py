@@ -1,7 +1,7 @@
 """One injection: measure, plan, train, measure, gate. It writes nothing; committing is the caller's.
 
 Facts that are stored already are left out, so are facts that the model answers right in every given wording;
-what contradicts a stored fact is refused.
+what contradicts a stored fact is refused, or replaces it where that is asked for.
 """
 
 import time
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from memedit.editing.plan import EditingSettings, EditResult, plan_edit, train_plan
+from memedit.editor.correcting import Correction, inheriting
 from memedit.editor.gating import measured_text, suite_size
 from memedit.editor.measuring import (
     MAX_NEW_TOKENS,
@@ -21,14 +22,17 @@ from memedit.editor.measuring import (
     probes_for,
 )
 from memedit.editor.overlays import composed_overlay, patch_of, wearing
+from memedit.editor.removing import Removal, removal_of
 from memedit.editor.reporting import Measurements, outcome_after, versions
 from memedit.editor.results import FactOutcome
 from memedit.errors import FactsError
 from memedit.evaluation import (
     Answered,
     Baseline,
-    Leak,
+    GateDecision,
+    Metric,
     Question,
+    Retention,
     compare,
     gate,
     measure_leak,
@@ -71,6 +75,8 @@ class Trained:
         training_seconds: planning and training.
         evaluation_seconds: all measurements.
         gate_seconds: of these, what the gate rests on: the retention suite and perplexity, before and after.
+        removal: what is taken out of earlier edits, None where nothing is.
+        corrections: stored facts that new ones replace.
     """
 
     outcomes: tuple[FactOutcome, ...]
@@ -79,25 +85,38 @@ class Trained:
     training_seconds: float
     evaluation_seconds: float
     gate_seconds: float
+    removal: Removal | None = None
+    corrections: tuple[Correction, ...] = ()
 
 
-def already_stored(facts: Sequence[Fact], store: Store) -> dict[str, FactOutcome]:
+def already_stored(
+    facts: Sequence[Fact], store: Store, *, replace: bool = False
+) -> tuple[dict[str, FactOutcome], list[Correction]]:
     """Find facts that an active edit taught already; one that it failed to teach may be tried again.
 
+    Args:
+        facts: what is to be taught.
+        store: the edits.
+        replace: whether a fact may contradict stored ones, which it is then to replace.
+
+    Returns:
+        The outcomes of facts that are stored, by id, and what is to be replaced.
+
     Raises:
-        FactsError: when a fact contradicts a stored one.
+        FactsError: when a fact contradicts a stored one and may not.
     """
     held = {item.fact.id: item for item in store.facts() if item.outcome.get("status") == "learned"}
     conflicts = find_conflicts(facts, [stored.fact for stored in held.values()])
     clashes = [conflict for conflict in conflicts if conflict.kind != "stored"]
-    if clashes:
+    if clashes and not replace:
         edits = sorted({held[conflict.stored.id].edit_id for conflict in clashes})
         raise FactsError(
             "\n".join(conflict.message for conflict in clashes),
             line=clashes[0].fact.line,
-            remedy=f"Leave these facts out, or undo the edit first: memedit undo {edits[0]}",
+            remedy="Leave these facts out, correct what is stored with --replace, or undo the edit first: "
+            f"memedit undo {edits[0]}",
         )
-    return {
+    stored = {
         conflict.fact.id: FactOutcome(
             conflict.fact,
             "stored",
@@ -106,7 +125,14 @@ def already_stored(facts: Sequence[Fact], store: Store) -> dict[str, FactOutcome
             note=f"taught by {held[conflict.stored.id].edit_id}",
         )
         for conflict in conflicts
+        if conflict.kind == "stored"
     }
+    corrections = [
+        Correction(held[clash.stored.id], clash.fact, same_question=clash.kind == "contradiction")
+        for clash in clashes
+        if clash.fact.id not in stored
+    ]
+    return stored, corrections
 
 
 class Injection:
@@ -122,11 +148,19 @@ class Injection:
         settings: EditingSettings,
         limits: Limits,
         progress: Progress,
+        replace: bool = False,
     ) -> None:
         self.opened, self.store = opened, store
         self.model, self.tokenizer = opened.model, opened.tokenizer
         self.seed, self.text, self.settings, self.limits = seed, text, settings, limits
-        self.progress = progress
+        self.progress, self.replace = progress, replace
+        self.removal: Removal | None = None
+        self.corrections: tuple[Correction, ...] = ()
+
+    def standing(self) -> list[Patch]:
+        """The patches on which the edit builds: the active ones, without what it takes out of them."""
+        withdrawn = () if self.removal is None else self.removal.withdraws
+        return list(self.store.active_patches(withdrawing=withdrawn))
 
     def settle(self, facts: Sequence[Fact], state: str) -> tuple[dict[str, FactOutcome], Trained | None]:
         """Leave out what is stored or known, and train and measure the rest.
@@ -139,12 +173,19 @@ class Injection:
             By id what became of the facts that were left out, and the edit; None where nothing is left.
 
         Raises:
-            FactsError: when a fact contradicts a stored one.
+            FactsError: when a fact contradicts a stored one and may not replace it.
         """
         self._require_reachable(facts)
-        settled = already_stored(facts, self.store)
-        unknown, known = self.unknown([fact for fact in facts if fact.id not in settled])
+        settled, corrections = already_stored(facts, self.store, replace=self.replace)
+        correcting = {each.new.id for each in corrections}
+        unknown, known = self.unknown([fact for fact in facts if fact.id not in {*settled, *correcting}])
         settled.update({outcome.fact.id: outcome for outcome in known})
+        # What replaces a stored fact is taught whatever the model says now: its rows will be gone.
+        unknown = [*unknown, *inheriting([fact for fact in facts if fact.id in correcting], corrections)]
+        if corrections:
+            self.corrections = tuple(corrections)
+            self.removal = removal_of(self.store, [each.old for each in corrections], "replace")
+            unknown += [fact for fact in self.removal.facts_again if fact.id not in correcting]
         return settled, self.run(unknown, state) if unknown else None
 
     def _require_reachable(self, facts: Sequence[Fact]) -> None:
@@ -189,35 +230,54 @@ class Injection:
         probes = probes_for(facts, self.tokenizer, self.text, seed=self.seed)
         before = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts before")
         near_before = look_alike_answers(self.model, self.tokenizer, probes, "before", self.progress)
-        size = suite_size(self.limits.mode, len(facts))
-        text = measured_text(self.text, size)
         gating_at = time.perf_counter()
-        baseline = known_before(self.model, self.tokenizer, self.store, state, text, self.progress, size=size)
+        baseline, text = self.known(state, len(facts))
         gating = time.perf_counter() - gating_at
         measured_at = time.perf_counter()
         patch, result = self._train(facts)
         trained_at = time.perf_counter()
-        with wearing(self.model, composed_overlay(self.model, [*self.store.active_patches(), patch])):
+        with wearing(self.model, composed_overlay(self.model, [*self.standing(), patch])):
             after = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts after")
             near_after = look_alike_answers(self.model, self.tokenizer, probes, "after", self.progress)
             leak = measure_leak(probes.look_alikes, near_before, near_after, facts)
             gating_at = time.perf_counter()
-            measured = self._compared(baseline, facts, after, leak, text)
+            retention, ratio, decision = self.judged(baseline, facts, text)
+            measured = Measurements(tuple(after), retention, ratio, leak, decision)
             gating += time.perf_counter() - gating_at
         texts = {item.question.prompt: item.text for item in before}
         outcomes = tuple(
             outcome_after(fact, texts[fact.prompt], after, result, index) for index, fact in enumerate(facts)
         )
         evaluation = measured_at - started + time.perf_counter() - trained_at
-        return Trained(outcomes, patch, measured, trained_at - measured_at, evaluation, gating)
+        seconds = (trained_at - measured_at, evaluation, gating)
+        return Trained(outcomes, patch, measured, *seconds, self.removal, self.corrections)
 
-    def _compared(
-        self, baseline: Baseline, facts: Sequence[Fact], answered: Sequence[Answered], leak: Leak, text: str
-    ) -> Measurements:
-        """Measure what must stay, and let the gate decide."""
-        # What the facts state anew is meant to change.
+    def known(self, state: str, num_facts: int) -> tuple[Baseline, str]:
+        """What must stay of what the model knows now, and the text whose perplexity must.
+
+        Args:
+            state: names the model and its active edits, for the cache of measurements.
+            num_facts: facts of the edit; a quick gate asks the more, the more there are.
+        """
+        size = suite_size(self.limits.mode, num_facts)
+        text = measured_text(self.text, size)
+        known = known_before(self.model, self.tokenizer, self.store, state, text, self.progress, size=size)
+        return known, text
+
+    def judged(
+        self, baseline: Baseline, facts: Sequence[Fact], text: str
+    ) -> tuple[Retention, Metric, GateDecision]:
+        """Measure what must stay, and let the gate decide; the model wears the edit.
+
+        Args:
+            baseline: what the model knew before.
+            facts: what the edit teaches.
+            text: general text.
+        """
+        # What the facts state anew, and what is taken out, is meant to change.
+        gone = [] if self.removal is None else [item.fact for item in self.removal.gone]
         stored = [item.fact for item in self.store.facts()]
-        staying = retention_questions(well_known_facts(), stored, replaced_by=facts)
+        staying = retention_questions(well_known_facts(), stored, replaced_by=[*facts, *gone])
         prompts = {question.prompt for question in staying}
         kept = [item for item in baseline.answered if item.question.prompt in prompts]
         again = self._ask([item.question for item in kept], MAX_NEW_TOKENS, "Asking what must stay")
@@ -230,9 +290,15 @@ class Injection:
             max_forgetting=self.limits.max_forgetting,
             max_perplexity_ratio=self.limits.max_perplexity_ratio,
         )
-        return Measurements(tuple(answered), retention, ratio, leak, decision)
+        return retention, ratio, decision
 
     def _train(self, facts: Sequence[Fact]) -> tuple[Patch, EditResult]:
+        if self.removal is None:
+            return self._trained_patch(facts)
+        with wearing(self.model, composed_overlay(self.model, self.standing())):
+            return self._trained_patch(facts)
+
+    def _trained_patch(self, facts: Sequence[Fact]) -> tuple[Patch, EditResult]:
         plan = plan_edit(
             self.model,
             self.tokenizer,
@@ -243,7 +309,7 @@ class Injection:
             progress=self.progress,
         )
         empty = patch_of(plan, torch.zeros(len(plan.selection.slots), self.model.config.value_dim), {})
-        overlay = composed_overlay(self.model, [*self.store.active_patches(), empty])
+        overlay = composed_overlay(self.model, [*self.standing(), empty])
         # A plan without a single free slot trains nothing; every fact is then reported as failed.
         overlay = overlay or Overlay(
             plan.selection.slots,

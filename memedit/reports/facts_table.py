@@ -29,6 +29,7 @@ _STATUSES = {
     "already_known": ("already known", "cyan"),
     "stored": ("in the store", "cyan"),
     "failed": ("failed", "bold red"),
+    "forgotten": ("forgotten", "yellow"),
 }
 
 
@@ -39,7 +40,7 @@ class FactRow:
     Args:
         prompt: The fact's own prompt.
         target: The answer that was taught.
-        status: `learned`, `already_known`, `stored` or `failed`.
+        status: `learned`, `already_known`, `stored`, `failed` or `forgotten`.
         before: The model's text before the edit, or None where it was not asked.
         after: The model's text after it, or None.
         other_wordings: For each wording that was never trained, whether the answer was right.

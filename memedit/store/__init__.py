@@ -11,11 +11,12 @@ from memedit.store.compaction import compact
 from memedit.store.composition import Composition, SlotConflict, compose
 from memedit.store.patch_file import PatchFile, encode_patch, read_patch, write_patch
 from memedit.store.patches import UNGATED, Owner, Patch, TablePatch
-from memedit.store.records import KINDS, EditRecord, NewEdit, StoredFact, Withdrawal
+from memedit.store.records import INJECT, KINDS, EditRecord, NewEdit, StoredFact, Withdrawal
 from memedit.store.store import Store
 from memedit.store.withdrawals import Standing, left_of
 
 __all__ = [
+    "INJECT",
     "KINDS",
     "UNGATED",
     "Composition",
