@@ -125,7 +125,8 @@ def plan_edit(
         heads=memory.heads,
         settings=chosen,
     )
-    return EditPlan(tuple(facts), rows, tuple(states), selector.select(taken))
+    selection = selector.select(taken, _written_before(model.overlay(), rows.subjects))
+    return EditPlan(tuple(facts), rows, tuple(states), selection)
 
 
 def _taken(overlay: Overlay | None, subjects: Sequence[str]) -> Tensor:
@@ -134,6 +135,15 @@ def _taken(overlay: Overlay | None, subjects: Sequence[str]) -> Tensor:
         return torch.empty(0, dtype=torch.int64)
     same = torch.tensor([name in set(subjects) for name in overlay.owner_names] + [False])
     return overlay.slots[~same[overlay.owners]]
+
+
+def _written_before(overlay: Overlay | None, subjects: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Slots that belong to these subjects already, and the index of the subject of each."""
+    if overlay is None:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    place = {subject: index for index, subject in enumerate(subjects)}
+    owners = torch.tensor([*(place.get(name, -1) for name in overlay.owner_names), -1])[overlay.owners]
+    return overlay.slots[owners >= 0], owners[owners >= 0]
 
 
 def train_plan(

@@ -98,18 +98,21 @@ class SlotSelector:
         self.text_weights = background.sample_weights.float() / 255
         self.mentions = _mentions(background.sample_tokens, subject_tails)
 
-    def select(self, taken: Tensor) -> Selection:
+    def select(self, taken: Tensor, written: tuple[Tensor, Tensor] | None = None) -> Selection:
         """Choose slots, twice: the background tokens that the first choice would let in count in the second.
 
         Args:
             taken: int64, slots that belong to other subjects already.
+            written: int64 slots that belong to these subjects already, ascending, and their subjects. A gate
+                counts all slots of its subject, so the thresholds do too.
 
         Returns:
             The selection; a subject may end up without slots.
         """
         first = self._ranked(taken, [self.look_alikes])
         selection = self._ranked(taken, [self.look_alikes, self._hard_tokens(first)])
-        return Selection(selection.slots, selection.owners, self._thresholds(selection))
+        owned = selection if written is None else _with_written(selection, *written)
+        return Selection(selection.slots, selection.owners, self._thresholds(owned))
 
     def _ranked(self, taken: Tensor, others: Sequence[SubjectRouting]) -> Selection:
         pairs, use = self._mean_use(self.taught)
@@ -184,6 +187,15 @@ def _mentions(sample_tokens: Tensor, subject_tails: Sequence[Set[tuple[int, ...]
             found.append(subject * len(sample_tokens) + same.nonzero().flatten())
     mentions: Tensor = torch.cat(found).unique()
     return mentions
+
+
+def _with_written(selection: Selection, slots: Tensor, owners: Tensor) -> Selection:
+    """A selection and the slots that its subjects had before."""
+    further = ~torch.isin(slots, selection.slots)
+    slots = torch.cat([selection.slots, slots[further]])
+    order = slots.argsort()
+    owners = torch.cat([selection.owners, owners[further]])
+    return Selection(slots[order], owners[order], selection.thresholds)
 
 
 def _best_of(slot: Tensor, owner: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -197,3 +197,17 @@ def test_statistics_of_no_text():
     chosen = select([(0, {1: 0.5, 2: 0.3})], background=empty, tails=[{(1, 2, 3)}])
     assert chosen.slots.dtype == torch.int64
     assert len(chosen.thresholds) == 1
+
+
+def test_a_threshold_counts_the_slots_that_the_subject_had_before():
+    # A gate sums over all slots of its subject: the look-alike reaches one that an earlier edit wrote.
+    taught, look_alike = [(0, {1: 0.5, 2: 0.3})], [(0, {5: 0.4})]
+    selector = SlotSelector(
+        routing(*taught), routing(*look_alike), text(), [set()], heads=1, settings=SETTINGS
+    )
+    nothing = torch.empty(0, dtype=torch.int64)
+    alone = selector.select(nothing)
+    later = selector.select(nothing, (torch.tensor([2, 5]), torch.tensor([0, 0])))
+    assert (later.slots.tolist(), later.owners.tolist()) == (alone.slots.tolist(), alone.owners.tolist())
+    assert alone.thresholds.tolist() == pytest.approx([0.4])
+    assert later.thresholds.tolist() == pytest.approx([0.6])

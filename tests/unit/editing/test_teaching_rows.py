@@ -139,3 +139,24 @@ def test_any_script(rows_of, make_fact, tiny_tokenizer, prompt, subject, target)
     assert tiny_tokenizer.decode(row.encoded.answer_ids[:-1]).strip() == target
     assert row.subject_last < row.encoded.num_prompt
     assert len(rows.decoys) > 0
+
+
+def test_a_later_edit_of_a_subject_counts_its_earlier_rows(world):
+    from memedit.editing.plan import plan_edit
+
+    opened, fact = world.opened_world(), world.new_facts()[0]
+    world.teach(opened, [fact])
+    earlier = opened.model.overlay()
+    wording = f"The largest harbour of {fact.subject} is"
+    later = world.land_fact(fact.subject, "Kest", prompt=wording, paraphrases=(), id="harbour")
+    settings = world.world_settings()
+    plans = []
+    for overlay in (None, earlier):
+        opened.model.set_overlay(0, overlay)
+        plans.append(
+            plan_edit(opened.model, opened.tokenizer, opened.background, [later], seed=0, settings=settings)
+        )
+    alone, after = (plan.selection for plan in plans)
+    assert set(earlier.slots.tolist()) - set(alone.slots.tolist())
+    assert after.slots.tolist() == alone.slots.tolist()
+    assert float(after.thresholds[0]) > float(alone.thresholds[0])
