@@ -145,20 +145,30 @@ class Chooser:
         return True
 
     def add_known(self, candidates: Sequence[Candidate], num: int) -> None:
-        """Ask further candidates until `num` facts are known or all have been asked."""
-        rest = list(candidates)
-        while self.replies.base is not None and len(self.known) < num and rest:
+        """Ask further candidates of one origin until `num` of that origin are known or all were asked."""
+        rest = [one for one in candidates if one.subject not in self._subjects]
+        while self.replies.base is not None and rest and self._num_known(rest[0].origin) < num:
             portion, rest = rest[:PORTION], rest[PORTION:]
             self.replies.fetch(one.row["prompt"] for one in portion)
             self.known += [one for one in portion if self.replies.is_known(one)]
 
-    def known_apart(self, num: int) -> list[Candidate]:
-        """Up to `num` known facts about subjects that are not taught, each subject once."""
+    def _num_known(self, origin: str) -> int:
+        return len({one.subject for one in self.known if one.origin == origin} - self._subjects)
+
+    def known_apart(self, most: Mapping[str, int]) -> list[Candidate]:
+        """Known facts about subjects that are not taught, each subject once.
+
+        Args:
+            most: How many of an origin; any number of those that are not named.
+        """
         apart: dict[str, Candidate] = {}
+        counts: Counter[str] = Counter()
         for one in self.known:
-            if one.subject not in self._subjects:
-                apart.setdefault(one.subject, one)
-        return list(apart.values())[:num]
+            is_new = one.subject not in self._subjects and one.subject not in apart
+            if is_new and counts[one.origin] < most.get(one.origin, len(self.known)):
+                apart[one.subject] = one
+                counts[one.origin] += 1
+        return list(apart.values())
 
 
 def as_facts(chosen: Iterable[Candidate]) -> list[Fact]:

@@ -15,8 +15,8 @@ Commands:  python recipes/real_facts.py --data ../shared/data --num 1000 --split
                --batches 10 --store lifelong-store --out lifelong.json --plot lifelong-figures
            ... --smoke    two batches of four facts, to see that everything works
 Needs:     pip install 'memedit[recipes]' for real_facts.py and --plot
-Time:      docs/lifelong.md. --smoke: about 2 minutes on two cores.
-Result:    docs/lifelong.md.
+Time:      with 1,000 facts about as long as teaching them, and 20 minutes of questions; --smoke 3 minutes.
+Result:    the JSON file; docs/lifelong.md says what is in it.
 """
 
 from __future__ import annotations

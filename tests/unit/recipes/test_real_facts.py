@@ -115,7 +115,8 @@ def test_what_the_base_model_says_in_either_wording_is_no_fact_to_teach(recipe, 
     missing = chooser.take([known, other, new, new, candidate(recipe, "Ada Nobody")], 3)
     assert [item.row["subject"] for item in chooser.chosen] == ["Ada Trithova"]
     assert missing == 2
-    assert [item.row["subject"] for item in chooser.known_apart(10)] == ["Ada Quorvane"]
+    assert [item.row["subject"] for item in chooser.known_apart({})] == ["Ada Quorvane"]
+    assert chooser.known_apart({"made_up": 0}) == []
 
 
 def test_contradicting_facts_are_not_both_taken(recipe, tmp_path):
