@@ -47,7 +47,9 @@ def draw_comparison(found: Mapping[str, Any], path: Path) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.set_title(f"{found['facts']['taught']} facts, {found['model']}; bars: 95 % intervals")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend()
+    # A model that knew none of the well-known facts has nothing to lose, and no point.
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
     figure.savefig(path)
 
 

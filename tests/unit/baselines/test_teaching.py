@@ -84,7 +84,7 @@ def test_memory_is_what_an_injection_writes(work, plan, settings, world, tmp_pat
             limits=Limits(1.0, 9.0),
             progress=NULL_PROGRESS,
         )
-        injected, _ = injection._train(list(task.facts))
+        injected, _ = injection.train(list(task.facts))
     (mine,), (theirs,) = written[0].tables, injected.tables
     assert (mine.slots == theirs.slots).all()
     assert (mine.delta == theirs.delta).all()
