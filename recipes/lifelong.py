@@ -13,6 +13,7 @@ file is not done again.
 Commands:  python recipes/real_facts.py --data ../shared/data --num 1000 --split test --out facts-test
            python recipes/lifelong.py facts-test/facts.jsonl --known facts-test/known.jsonl --batch 100 \
                --batches 10 --store lifelong-store --out lifelong.json --plot lifelong-figures
+           ... --batches 100 --every 10    for 10,000 facts
            ... --smoke    two batches of four facts, to see that everything works
 Needs:     pip install 'memedit[recipes]' for real_facts.py and --plot
 Time:      with 1,000 facts about as long as teaching them, and 20 minutes of questions; --smoke 3 minutes.
@@ -22,107 +23,27 @@ Result:    the JSON file; docs/lifelong.md says what is in it.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lifelong_measures import Base, Yardstick, all_questions, by_group, final_recall, hashed_part
+from lifelong_measures import Yardstick, all_questions, by_group, final_recall, hashed_part
+from lifelong_record import Base, Plan, Record, batches_of, identity_of, made_with, samples_of
 from lifelong_rows import StageClock, folder_bytes, slots_of_edit, written_rows
 
 import memedit
 from memedit import Editor
 from memedit.editing.plan import EditingSettings
 from memedit.editor.gating import GATE_MODES
-from memedit.editor.reporting import peak_memory_mb, versions
+from memedit.editor.reporting import peak_memory_mb
 from memedit.editor.results import EditRefused
 from memedit.evaluation.lifelong import lifelong, retention_matrix
-from memedit.evaluation.samples import Sample
 from memedit.facts import Fact, read_facts
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is taught and how much is asked; a run is gone on with only where all of it is the same.
-
-    Attributes:
-        batch: facts of each edit.
-        batches: how many edits.
-        seed: of the edits, look-alikes and sentences.
-        gate: "off" or "quick".
-        part: facts of each batch that are asked after every round; None = all.
-        every: a round is measured after every so many batches (and after the last).
-        look_alikes: never-taught entities.
-        provenance: facts whose provenance is looked up at the end; None = all.
-        known: a facts file of base knowledge in the taught templates.
-        text: general text; None = the bundled one.
-    """
-
-    batch: int = 100
-    batches: int = 10
-    seed: int = 0
-    gate: str = "off"
-    part: int | None = 25
-    every: int = 1
-    look_alikes: int = 400
-    provenance: int | None = 500
-    known: str | None = None
-    text: str | None = None
-
-
-class Record:
-    """The JSON file: written whole after every step, so that a killed run loses one step at most."""
-
-    def __init__(self, path: Path, identity: Values) -> None:
-        """Read what a former run left.
-
-        Args:
-            path: the file.
-            identity: the plan and the facts.
-        Raises:
-            SystemExit: the file belongs to another run.
-        """
-        self.path = path
-        fresh: Values = {"identity": identity, "base": None, "batches": [], "rounds": {}, "final": None}
-        self.values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else fresh
-        if self.values["identity"] != identity:
-            raise SystemExit(f"{path} is of another run: remove it, or give the same facts and options")
-
-    def save(self, **changes: Any) -> None:
-        """Take in what is new and write the file."""
-        text = json.dumps({**self.values, **changes}, allow_nan=False)
-        new = self.path.with_name(self.path.name + ".new")
-        new.write_text(text + "\n", encoding="utf-8")
-        new.replace(self.path)
-        self.values = json.loads(text)
-
-
-def identity_of(facts: Sequence[Fact], plan: Plan) -> Values:
-    """What must be the same for a run to be gone on with."""
-    told = json.dumps([fact.to_json() for fact in facts], sort_keys=True)
-    return {**asdict(plan), "facts": len(facts), "facts_sha256": hashlib.sha256(told.encode()).hexdigest()}
-
-
-def batches_of(facts: Sequence[Fact], plan: Plan) -> list[list[Fact]]:
-    """The facts of each edit, in the order of the file.
-
-    Raises:
-        SystemExit: there are too few.
-    """
-    needed = plan.batch * plan.batches
-    if len(facts) < needed:
-        raise SystemExit(f"{plan.batches} batches of {plan.batch} need {needed} facts, got {len(facts)}")
-    return [list(facts[start : start + plan.batch]) for start in range(0, needed, plan.batch)]
 
 
 def teach(editor: Editor, batch: Sequence[Fact], plan: Plan, settings: EditingSettings | None) -> Values:
@@ -179,24 +100,6 @@ def measure_round(yardstick: Yardstick, base: Base, number: int, plan: Plan) -> 
         **yardstick.kept(base, number),
         "seconds": round(time.perf_counter() - started, 2),
     }
-
-
-def samples_of(record: Record, num_batches: int) -> list[list[Sample]]:
-    """The rounds of a record as memedit's metrics want them; a round that was not held is empty."""
-    rounds = []
-    for update in range(1, num_batches + 1):
-        told = record.values["rounds"].get(str(update), {}).get("asked_again", [])
-        rounds.append(
-            [
-                Sample("retention_matrix", f"{name}/prompt", name, "", (), "", value, _place(batch, update))
-                for batch, name, value in told
-            ]
-        )
-    return rounds
-
-
-def _place(batch: int, update: int) -> Values:
-    return {"batch": batch, "update": update}
 
 
 def measure_end(editor: Editor, yardstick: Yardstick, record: Record, plan: Plan) -> Values:
@@ -284,21 +187,6 @@ def _line(record: Record, number: int) -> str:
     shown += [f"earlier batches {sum(earlier) / len(earlier):.3f}"] if earlier else []
     shown += [f"retained {found['retained']['value']:.4f}", f"leak {found['leak']['value'] or 0:.3f}"]
     return f"batch {number}: {', '.join(shown)}; {entry['seconds']['total']:.0f} s"
-
-
-def made_with() -> Values:
-    """The command, the commit, the versions and when."""
-    git = shutil.which("git")
-    root = Path(__file__).resolve().parent.parent
-    asked = [git, "-C", str(root), "rev-parse", "--short", "HEAD"] if git else None
-    done = subprocess.run(asked, capture_output=True, text=True, check=False) if asked else None
-    return {
-        "command": f"python recipes/lifelong.py {' '.join(sys.argv[1:])}",
-        "commit": done.stdout.strip() if done and done.returncode == 0 else None,
-        "versions": versions(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,6 @@
 """What the lifelong recipe measures of an editor: memedit's own metrics on fixed questions.
 
-What: `Yardstick` (all that is asked), `Base` (what the model without edits answered) and `final_recall`
-(every fact in every wording).
+What: `Yardstick` (all that is asked) and `final_recall` (every fact in every wording).
 Why: a series of edits is judged by the same questions throughout, all answered by the model as it is then.
 How: questions, exact match, intervals and metrics are memedit.evaluation's; nothing is scored here.
 """
@@ -9,19 +8,19 @@ How: questions, exact match, intervals and metrics are memedit.evaluation's; not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lifelong_record import Base
 
 from memedit import Editor
 from memedit.editor.overlays import wearing
 from memedit.editor.provenance import listening, subjects_heard
 from memedit.evaluation import (
     Answered,
-    Perplexity,
     Question,
     answer_known,
     answer_questions,
@@ -92,39 +91,6 @@ def by_group(answered: Sequence[Answered]) -> dict[str, Values]:
         ).to_json()
         for name in groups
     }
-
-
-@dataclass(frozen=True)
-class Base:
-    """What the model without edits says.
-
-    Attributes:
-        known: right answers to what must stay.
-        look_alikes: its answers about never-taught entities.
-        perplexity: on general text.
-    """
-
-    known: tuple[Answered, ...]
-    look_alikes: tuple[str, ...]
-    perplexity: Perplexity
-
-    def to_json(self) -> Values:
-        """Return JSON values."""
-        known = [
-            [*vars(item.question).values(), item.text, item.correct, item.confidence] for item in self.known
-        ]
-        return {"known": known, "look_alikes": list(self.look_alikes), "perplexity": vars(self.perplexity)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Base:
-        """Read back what `to_json` returned."""
-        known = tuple(
-            Answered(Question(prompt, tuple(answers), group, fact_id), text, correct, confidence)
-            for prompt, answers, group, fact_id, text, correct, confidence in value["known"]
-        )
-        read = value["perplexity"]
-        perplexity = Perplexity(read["value"], tuple(read["nlls"]), tuple(read["num_tokens"]))
-        return cls(known, tuple(value["look_alikes"]), perplexity)
 
 
 class Yardstick:
