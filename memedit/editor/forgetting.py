@@ -93,7 +93,7 @@ def forget_facts(injection: Injection, gone: Sequence[StoredFact], state: str) -
     started = time.perf_counter()
     store, model = injection.store, injection.model
     removal = removal_of(store, gone, "forget")
-    injection.removal = removal
+    injection.take_out(removal)
     asked = [question for item in _each_once(removal.gone) for question in questions_of(item.fact)]
     others = _questions_of_others(injection, removal)
     budget = _budget(injection, [*asked, *others])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -88,6 +88,23 @@ class EditRefused(GateRefused):
 
 class ForgettingRefused(EditRefused):
     """Facts could not be taken out without harm; nothing was written."""
+
+
+class CompactionRefused(EditRefused):
+    """Facts that were trained anew, together, came out worse than the edits that hold them.
+
+    Args:
+        reasons: what is worse.
+        edit: the refused edit with its report.
+    """
+
+    def __init__(self, reasons: Sequence[str], edit: Edit) -> None:
+        super().__init__(
+            "the retrained facts are not equal or better: " + "; ".join(reasons),
+            edit,
+            remedy="Nothing was written. Compact without --retrain, which changes no answer, "
+            "raise --max-loss, or use --force.",
+        )
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ from memedit.editor.asking import answer_prompt
 from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed, require_whole
 from memedit.editor.evaluating import BASE, CURRENT, States, evaluate, evaluate_harness
 from memedit.editor.families import DEFAULT_FAMILIES
-from memedit.editor.forgetting import forget_facts, forgetting_edit, new_forgetting, require_forgotten
 from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
 from memedit.editor.overlays import composed_overlay, wearing
-from memedit.editor.removing import find_stored
 from memedit.editor.results import Answer, Edit
+from memedit.editor.revising import Revising
 from memedit.editor.testing import KnowledgeTests
-from memedit.editor.transaction import Injection, Limits, Trained
+from memedit.editor.transaction import Limits, Trained
 from memedit.evaluation import Baseline, BuiltSuite, Suite, SuiteResult, general_text
 from memedit.evaluation.evaluated import Evaluated
 from memedit.evaluation.respondent import ModelRespondent
@@ -36,10 +35,10 @@ from memedit.facts.formats import Records, read_records
 from memedit.modeling import MemoryLlamaForCausalLM
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import NULL_PROGRESS, Progress
-from memedit.store import EditRecord, NewEdit, Store
+from memedit.store import Store
 
 
-class Editor:
+class Editor(Revising):
     """A model, its tokenizer and the store of its edits.
 
     Args:
@@ -49,8 +48,7 @@ class Editor:
     """
 
     def __init__(self, opened: OpenedModel, store: Store, closing: ExitStack | None = None) -> None:
-        self._opened = opened
-        self.store = store
+        super().__init__(opened, store)
         self._restore()
         self._closing = ExitStack() if closing is None else closing.pop_all()
 
@@ -142,55 +140,6 @@ class Editor:
                 require_whole(trained, edit)
             return edit if trained is None or dry_run else self._commit(edit, trained, seed)
 
-    def forget(
-        self,
-        *facts: str,
-        subjects: Sequence[str] = (),
-        seed: int = 0,
-        dry_run: bool = False,
-        force: bool = False,
-        gate: GateMode = "quick",
-        max_forgetting: float = 0.02,
-        max_perplexity_ratio: float = 1.02,
-        text: str | os.PathLike[str] | None = None,
-        settings: EditingSettings | None = None,
-        progress: Progress = NULL_PROGRESS,
-    ) -> Edit:
-        """Take stored facts out: an edit like any other, measured before it counts and undoable to the bit.
-
-        Args:
-            facts: ids of stored facts, or beginnings that fit one.
-            subjects: subjects, all of whose facts are to go.
-            seed: of the training of facts that share rows with those that go.
-            dry_run: do everything but the commit.
-            force: commit even where the measurements refuse.
-            gate: as for `inject`.
-            max_forgetting: allowed share of other knowledge that is lost.
-            max_perplexity_ratio: allowed perplexity after / before on general text.
-            text: a file of general text; None = the bundled one.
-            settings: how facts are taught again; None = the defaults.
-            progress: told of what takes time.
-
-        Returns:
-            The edit: an outcome for each forgotten fact, and the report.
-
-        Raises:
-            UsageError: when a name fits no stored fact or several.
-            ForgettingRefused: when a fact is still answered, or other knowledge would be lost.
-            StoreError: when the store cannot be written.
-        """
-        check_gate_mode(gate)
-        limits = Limits(max_forgetting, max_perplexity_ratio, gate)
-        injection = self._injection(seed, text, settings, limits, progress)
-        with nullcontext() if dry_run else self.store.lock():
-            self._restore()
-            gone = find_stored(self.store, facts, subjects)
-            found = forget_facts(injection, gone, States(self._opened, self.store).identity(CURRENT))
-            edit = forgetting_edit(found, {"gate_mode": gate, "model": self._opened.name, "seed": seed})
-            if not force:
-                require_forgotten(found, edit, gate=gate)
-            return edit if dry_run else self._committed(edit, new_forgetting(found, edit.report, seed))
-
     def ask(
         self,
         prompt: str,
@@ -243,28 +192,6 @@ class Editor:
         """
         with wearing(self.model, composed_overlay(self.model, self.store.active_patches(without=[edit]))):
             yield self.model
-
-    def undo(self, edit: str | None = None) -> EditRecord:
-        """Take an edit back; the model is then the sum of the others, to the bit.
-
-        Args:
-            edit: its id; None = the last active one.
-        """
-        try:
-            return self.store.undo(edit)
-        finally:
-            self._restore()
-
-    def redo(self, edit: str | None = None) -> EditRecord:
-        """Bring an undone edit back.
-
-        Args:
-            edit: its id; None = the one undone last.
-        """
-        try:
-            return self.store.redo(edit)
-        finally:
-            self._restore()
 
     def test(
         self,
@@ -373,43 +300,9 @@ class Editor:
         runs, changes = evaluate_harness(states, names, lm_eval, limit=limit, seed=seed)
         return dataclasses.replace(found, harness=runs, harness_differences=tuple(changes))
 
-    def _injection(
-        self,
-        seed: int,
-        text: str | os.PathLike[str] | None,
-        settings: EditingSettings | None,
-        limits: Limits,
-        progress: Progress,
-        *,
-        replace: bool = False,
-    ) -> Injection:
-        return Injection(
-            self._opened,
-            self.store,
-            seed=seed,
-            text=general_text(text),
-            settings=settings or EditingSettings(),
-            limits=limits,
-            progress=progress,
-            replace=replace,
-        )
-
-    def _restore(self) -> None:
-        """Compose the active edits into the model."""
-        self.model.set_overlay(0, composed_overlay(self.model, self.store.active_patches()))
-
     def _commit(self, edit: Edit, trained: Trained, seed: int) -> Edit:
         """Put an edit into the store; one that taught nothing is not worth it."""
         taught = any(outcome.status == "learned" for outcome in trained.outcomes)
         if not taught and trained.removal is None:
             return edit
         return self._committed(edit, new_edit(trained, edit.report, seed))
-
-    def _committed(self, edit: Edit, new: NewEdit) -> Edit:
-        try:
-            record = self.store.commit(new)
-        finally:
-            # Ctrl-C can come right after the commit counts: the model follows the store either way.
-            self._restore()
-        report = {**edit.report, "edit": record.id, "patch_bytes": record.patch_bytes}
-        return Edit(record.id, committed=True, outcomes=edit.outcomes, report=report)

@@ -45,7 +45,7 @@ from memedit.facts import Fact, find_conflicts
 from memedit.modeling import Overlay
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import Progress
-from memedit.store import Patch, Store
+from memedit.store import Patch, Store, Withdrawal
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,15 @@ class Injection:
         self.progress, self.replace = progress, replace
         self.removal: Removal | None = None
         self.corrections: tuple[Correction, ...] = ()
+        self.withdraws: tuple[Withdrawal, ...] = ()
 
     def standing(self) -> list[Patch]:
         """The patches on which the edit builds: the active ones, without what it takes out of them."""
-        withdrawn = () if self.removal is None else self.removal.withdraws
-        return list(self.store.active_patches(withdrawing=withdrawn))
+        return list(self.store.active_patches(withdrawing=self.withdraws))
+
+    def take_out(self, removal: Removal) -> None:
+        """Build on the model without what a removal takes out of it."""
+        self.removal, self.withdraws = removal, removal.withdraws
 
     def settle(self, facts: Sequence[Fact], state: str) -> tuple[dict[str, FactOutcome], Trained | None]:
         """Leave out what is stored or known, and train and measure the rest.
@@ -184,8 +188,9 @@ class Injection:
         unknown = [*unknown, *inheriting([fact for fact in facts if fact.id in correcting], corrections)]
         if corrections:
             self.corrections = tuple(corrections)
-            self.removal = removal_of(self.store, [each.old for each in corrections], "replace")
-            unknown += [fact for fact in self.removal.facts_again if fact.id not in correcting]
+            removal = removal_of(self.store, [each.old for each in corrections], "replace")
+            self.take_out(removal)
+            unknown += [fact for fact in removal.facts_again if fact.id not in correcting]
         return settled, self.run(unknown, state) if unknown else None
 
     def _require_reachable(self, facts: Sequence[Fact]) -> None:
@@ -234,7 +239,7 @@ class Injection:
         baseline, text = self.known(state, len(facts))
         gating = time.perf_counter() - gating_at
         measured_at = time.perf_counter()
-        patch, result = self._train(facts)
+        patch, result = self.train(facts)
         trained_at = time.perf_counter()
         with wearing(self.model, composed_overlay(self.model, [*self.standing(), patch])):
             after = self._ask(probes.questions, probes.max_new_tokens, "Asking about the facts after")
@@ -292,8 +297,9 @@ class Injection:
         )
         return retention, ratio, decision
 
-    def _train(self, facts: Sequence[Fact]) -> tuple[Patch, EditResult]:
-        if self.removal is None:
+    def train(self, facts: Sequence[Fact]) -> tuple[Patch, EditResult]:
+        """Train facts on what the edit builds on, whatever the model wears."""
+        if not self.withdraws:
             return self._trained_patch(facts)
         with wearing(self.model, composed_overlay(self.model, self.standing())):
             return self._trained_patch(facts)

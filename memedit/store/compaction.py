@@ -1,7 +1,7 @@
 """Many active patches made one, without a change of a single bit of their sum.
 
-What: `compact` (the patches that count become one edit), `merged_facts` and `whole_withdrawals`, which a
-compaction that trains anew shares.
+What: `compact` (the patches that count become one edit, `merged_edit`), and what a compaction that trains
+anew shares with it.
 Why: a store of many edits takes longer to open, and rows that were withdrawn are read and dropped each time.
 How: the sum of the patches is itself a patch: same slots, values, owners and thresholds. It is compared with
 the sum bit by bit before it is committed; the edits that it holds stay on disk, and undo brings them back.
@@ -25,6 +25,7 @@ from memedit.store.store import Store
 __all__ = [
     "TAUGHT_BY",
     "compact",
+    "merged_edit",
     "merged_facts",
     "require_compactable",
     "same_sum",
@@ -49,38 +50,50 @@ def compact(store: Store) -> EditRecord:
         UsageError: Where there is nothing to merge.
         StoreError: Where the store cannot be written, or the sum would change.
     """
-    started = time.perf_counter()
     with store.lock():
-        edits = require_compactable(store)
-        patches = store.active_patches()
-        whole = _sum(patches)
-        merged = Patch(whole.tables, whole.owners)
-        if not same_sum(_sum([merged]), whole):
-            raise StoreError(
-                f"store {store.path} cannot be compacted: the merged patch is not the sum of its parts",
-                remedy="Nothing was written. Please report this with the versions from `memedit doctor`.",
-            )
-        facts = merged_facts(store.facts())
-        learned = sum(stored.outcome.get("status") == "learned" for stored in facts)
-        report: dict[str, Any] = {
-            "model": store.recorded_model(),
-            "merged": [edit.id for edit in edits],
-            "counts": {"facts": len(facts), "learned": learned, "failed": len(facts) - learned},
-            **sizes(edits, merged),
-            "seconds": {"total": round(time.perf_counter() - started, 3)},
-        }
-        return store.commit(
-            NewEdit(
-                facts=tuple(stored.fact for stored in facts),
-                outcomes=tuple(stored.outcome for stored in facts),
-                patch=merged,
-                report=report,
-                seed=edits[-1].seed,
-                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                kind="compact",
-                withdraws=whole_withdrawals(edits),
-            )
+        return store.commit(merged_edit(store))
+
+
+def merged_edit(store: Store) -> NewEdit:
+    """Return the edit that holds all edits that count, without committing it.
+
+    Args:
+        store: The store; nothing is written.
+
+    Raises:
+        UsageError: Where there is nothing to merge.
+        StoreError: Where the sum would change.
+    """
+    started = time.perf_counter()
+    edits = require_compactable(store)
+    patches = store.active_patches()
+    whole = _sum(patches)
+    merged = Patch(whole.tables, whole.owners)
+    if not same_sum(_sum([merged]), whole):
+        raise StoreError(
+            f"store {store.path} cannot be compacted: the merged patch is not the sum of its parts",
+            remedy="Nothing was written. Please report this with the versions from `memedit doctor`.",
         )
+    facts = merged_facts(store.facts())
+    learned = sum(stored.outcome.get("status") == "learned" for stored in facts)
+    report: dict[str, Any] = {
+        "retrained": False,
+        "model": store.recorded_model(),
+        "merged": [edit.id for edit in edits],
+        "counts": {"facts": len(facts), "learned": learned, "failed": len(facts) - learned},
+        **sizes(edits, merged),
+        "seconds": {"total": round(time.perf_counter() - started, 3)},
+    }
+    return NewEdit(
+        facts=tuple(stored.fact for stored in facts),
+        outcomes=tuple(stored.outcome for stored in facts),
+        patch=merged,
+        report=report,
+        seed=edits[-1].seed,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        kind="compact",
+        withdraws=whole_withdrawals(edits),
+    )
 
 
 def require_compactable(store: Store) -> tuple[EditRecord, ...]:

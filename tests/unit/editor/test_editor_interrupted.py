@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from interrupting import Interrupting
 from saved_world import HARMFUL, random_patch
 
 from memedit.editor.results import EditRefused
 from memedit.errors import FactsError, StoreError, StoreLocked
 from memedit.facts import Fact
-from memedit.progress import NULL_PROGRESS
 from memedit.store import Store, durable_file
 from memedit.store.steps import COMMIT_STEPS
 
@@ -30,36 +30,6 @@ TASKS = (
     "Asking what must stay",
     "Measuring perplexity",
 )
-
-
-class Interrupting:
-    """A progress that is told of a task and gets Ctrl-C at its first, second, ... sign of life."""
-
-    def __init__(self, description, signs=1):
-        self.description, self.signs, self.seen = description, signs, set()
-
-    def task(self, description, total):
-        self.seen.add(description)
-        return _InterruptingTask(self) if description == self.description else NULL_PROGRESS.task("", None)
-
-
-class _InterruptingTask:
-    def __init__(self, progress):
-        self.progress = progress
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def advance(self, n=1):
-        self.progress.signs -= 1
-        if self.progress.signs == 0:
-            raise KeyboardInterrupt
-
-    def describe(self, description):
-        pass
 
 
 @pytest.fixture
@@ -210,9 +180,9 @@ def test_a_harmful_edit_is_refused_within_the_usual_limits(
         _, result = train(injection, facts)
         return random_patch(scale=HARMFUL, fact_id=facts[0].id), result
 
-    train = transaction.Injection._train
+    train = transaction.Injection.train
     with monkeypatch.context() as patched:
-        patched.setattr(transaction.Injection, "_train", harm)
+        patched.setattr(transaction.Injection, "train", harm)
         with pytest.raises(EditRefused, match="retained facts were lost") as refused:
             work.inject(editor, two_facts[1], gate=gate)
     edit = refused.value.edit
