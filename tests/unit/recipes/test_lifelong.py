@@ -129,3 +129,29 @@ def test_a_store_that_is_ahead_of_its_record_is_refused(at_work):
     at_work.out.unlink()
     with pytest.raises(SystemExit, match="other edits"):
         at_work()
+
+
+def test_the_smoke_run_from_the_command_line_can_be_drawn_again_without_the_model(
+    recipe, monkeypatch, tmp_path, capsys
+):
+    from memedit.editor import Editor
+    from memedit.modeling import model_fingerprint
+    from memedit.store import Store
+
+    def opened(store, model):
+        at_hand = small_world.opened_world()
+        return Editor(at_hand, Store.open(store, fingerprint=model_fingerprint(at_hand.model)))
+
+    monkeypatch.setattr("memedit.open", opened)
+    facts = tmp_path / "facts.jsonl"
+    told = [fact.to_json() for fact in small_world.new_facts()]
+    facts.write_text("\n".join(map(json.dumps, told)), encoding="utf-8")
+    command = [str(facts), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out.json"), "--smoke"]
+    assert recipe.main(command) == 0
+    values = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [entry["counts"]["facts"] for entry in values["batches"]] == [4, 4]
+    assert values["made_with"]["versions"]["memedit"]
+    assert "trained_wording" in capsys.readouterr().out
+    monkeypatch.setattr("memedit.open", None)
+    assert recipe.main([*command, "--plot", str(tmp_path / "figures")]) == 0
+    assert len(list((tmp_path / "figures").glob("*.svg"))) == 4
