@@ -24,14 +24,16 @@ class Meter:
 
     Attributes:
         seconds: time that ran.
+        cpu_seconds: processor time of all threads meanwhile, which other processes do not lengthen much.
         peak_bytes: largest resident memory while it ran.
         resident_bytes: resident memory when it first started.
         exact: whether the mark could be started anew.
     """
 
     def __init__(self) -> None:
-        self.seconds, self.peak_bytes, self.resident_bytes, self.exact = 0.0, 0, 0, True
-        self._started: float | None = None
+        self.seconds, self.cpu_seconds = 0.0, 0.0
+        self.peak_bytes, self.resident_bytes, self.exact = 0, 0, True
+        self._started: tuple[float, float] | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -55,11 +57,13 @@ class Meter:
     def _start(self) -> None:
         self.exact = _restart_mark() and self.exact
         self.resident_bytes = self.resident_bytes or _status_bytes("VmRSS")
-        self._started = time.perf_counter()
+        self._started = time.perf_counter(), time.process_time()
 
     def _stop(self) -> None:
         assert self._started is not None
-        self.seconds += time.perf_counter() - self._started
+        started, cpu_started = self._started
+        self.seconds += time.perf_counter() - started
+        self.cpu_seconds += time.process_time() - cpu_started
         self._started = None
         self.peak_bytes = max(self.peak_bytes, _status_bytes("VmHWM"))
 

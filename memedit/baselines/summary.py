@@ -88,6 +88,7 @@ def _method(before: Before, seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any
         metric["by_seed"] = [one[name] for one in alone] if name in alone[0] else None
     costs = {
         "training_seconds_per_fact": [run["training_seconds"] / run["num_facts"] for run in seeds],
+        "training_cpu_seconds_per_fact": [run["training_cpu_seconds"] / run["num_facts"] for run in seeds],
         "peak_memory_mb": [run["peak_memory_bytes"] / 1e6 for run in seeds],
         "training_memory_mb": [
             (run["peak_memory_bytes"] - run["resident_before_bytes"]) / 1e6 for run in seeds

@@ -140,7 +140,8 @@ class Work:
         def after_epoch(epoch: int, respondent: Respondent) -> None:
             look = quick_look(respondent, asked, before)
             point = {"trained": look.trained, "held_out": look.held_out, "lost": look.lost}
-            trajectory.append({"epoch": epoch, "seconds": teaching.meter.seconds, **point})
+            spent = {"seconds": teaching.meter.seconds, "cpu_seconds": teaching.meter.cpu_seconds}
+            trajectory.append({"epoch": epoch, **spent, **point})
 
         teaching = Teaching(
             method,
@@ -165,6 +166,7 @@ class Work:
             "nlls": None if perplexity is None else list(perplexity.nlls),
             "trajectory": trajectory,
             "training_seconds": meter.seconds,
+            "training_cpu_seconds": meter.cpu_seconds,
             "peak_memory_bytes": meter.peak_bytes,
             "resident_before_bytes": meter.resident_bytes,
             "peak_is_of_training_alone": meter.exact,

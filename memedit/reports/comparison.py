@@ -84,13 +84,14 @@ def _metric(metric: Mapping[str, Any] | None, name: str) -> str:
 
 def _costs(found: Mapping[str, Any]) -> Table:
     table = _table("cost (mean over seeds, smallest to largest below)")
-    for title in ("s a fact", "peak memory MB", "of it training MB", "to ship KB", "seeds"):
+    for title in ("s a fact", "CPU s a fact", "peak memory MB", "of it training MB", "to ship KB", "seeds"):
         table.add_column(title, justify="right")
     for name, method in found["methods"].items():
         costs = method["costs"]
         table.add_row(
             name,
             _cost(costs["training_seconds_per_fact"], 1, 3),
+            _cost(costs["training_cpu_seconds_per_fact"], 1, 3),
             _cost(costs["peak_memory_mb"], 1, 0),
             _cost(costs["training_memory_mb"], 1, 0),
             _cost(costs["ship_bytes"], 1e-3, 0),

@@ -262,6 +262,7 @@ def summary_of(before, values):
         "nlls": None,
         "trajectory": [],
         "training_seconds": 1.0,
+        "training_cpu_seconds": 1.0,
         "num_facts": 5,
         "peak_memory_bytes": 2,
         "resident_before_bytes": 1,

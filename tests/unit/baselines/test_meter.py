@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,14 +19,18 @@ def used(megabytes):
     del block
 
 
-def test_pauses_do_not_count():
+def test_pauses_do_not_count(monkeypatch):
+    clock = SimpleNamespace(now=0.0, cpu=0.0)
+    timers = SimpleNamespace(perf_counter=lambda: clock.now, process_time=lambda: clock.cpu)
+    monkeypatch.setattr(meter_module, "time", timers)
     meter = Meter()
     with meter.running():
-        time.sleep(0.02)
+        clock.now, clock.cpu = 2.0, 0.5
         with meter.paused():
-            time.sleep(0.2)
+            clock.now, clock.cpu = 100.0, 50.0
             used(300)
-    assert 0.02 <= meter.seconds < 0.2
+        clock.now, clock.cpu = 101.0, 50.25
+    assert (meter.seconds, meter.cpu_seconds) == (3.0, 0.75)
     if meter.exact:
         assert meter.peak_bytes - meter.resident_bytes < 200 * _MB
 

@@ -29,6 +29,7 @@ def method(learned, kept):
         },
         "costs": {
             "training_seconds_per_fact": cost(0.5, 0.4, 0.6),
+            "training_cpu_seconds_per_fact": cost(0.75),
             "peak_memory_mb": cost(1234.4),
             "training_memory_mb": cost(200.0),
             "ship_bytes": cost(54_321),
@@ -71,6 +72,7 @@ def test_every_number_that_is_there_is_shown(found):
         "1.0000-1.0020",
         "0.500",
         "0.400-0.600",
+        "0.750",
         "1,234",
         "54",
         "0.042",
