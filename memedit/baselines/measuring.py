@@ -130,7 +130,7 @@ class Look:
         trained: share of the facts' own prompts answered right.
         held_out: share of their held-out wordings, or of the prompts where there are none.
         lost: share of what was known before that is wrong now; NaN where nothing was known.
-        local: share of their locality prompts answered as before; NaN without such prompts.
+        local: share of their locality prompts answered as before; NaN where none were asked.
     """
 
     trained: float
@@ -191,8 +191,10 @@ def measure_after(
     return values, _perplexity(opened, task, progress)
 
 
-def quick_look(respondent: Respondent, facts: Sequence[Fact], before: Before) -> Look:
-    """Ask about some facts and about everything that was known before."""
+def quick_look(
+    respondent: Respondent, facts: Sequence[Fact], before: Before, *, neighbours: bool = False
+) -> Look:
+    """Ask about some facts, about everything that was known before, and about neighbours where asked for."""
     questions = [one for fact in facts for one in questions_of(fact) if one.group != QUESTION]
     answered = ask_questions(respondent, questions, description="Looking how far it is")
     trained, held_out = (
@@ -200,7 +202,7 @@ def quick_look(respondent: Respondent, facts: Sequence[Fact], before: Before) ->
         for group in (TRAINED_WORDING, HELD_OUT_WORDING)
     )
     kept = [value for _, value in _retained(respondent, before)]
-    local = _agreeing(respondent, facts, before)
+    local = _agreeing(respondent, facts, before) if neighbours else []
     release_freed_memory()
     return Look(_mean(trained), _mean(held_out or trained), 1 - _mean(kept), _mean(local))
 

@@ -2,8 +2,8 @@
 
 What: `METHODS`, `chosen_methods`, `checked_settings`.
 Why: names and settings are checked before a model is loaded, so nothing here imports torch.
-How: the defaults were found by `memedit compare --tune` on facts that are not among those reported
-(docs/compare.md); a grid lists the values that the search tries.
+How: the defaults are usual values of each method, for a run without `--tune`; a grid lists the values that
+the search tries. The settings of memory are factors of memedit's own.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ METHODS: dict[str, MethodInfo] = {
         "LocFT-BF: one MLP down-projection, breadth-first mini-batches",
         "located_tuning",
         {"learning_rate": 1e-3, "epochs": 10, "depth": 0.6, "batch_rows": 32},
-        {"learning_rate": (3e-4, 1e-3, 3e-3), "epochs": (6, 12), "depth": (0.2, 0.4, 0.6, 0.8)},
+        {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (6, 12), "depth": (0.2, 0.4, 0.6, 0.8)},
     ),
     "rag": MethodInfo(
         "retrieval: the nearest statements in front of the prompt, nothing trained",

@@ -115,7 +115,8 @@ class Work:
             method, self.opened, facts, settings, seed=0, editing=self.editing, progress=self.progress
         )
         with taught(teaching) as learned:
-            look = quick_look(learned.respondent, asked_facts(facts, self.plan.look_facts), before)
+            asked = asked_facts(facts, self.plan.look_facts)
+            look = quick_look(learned.respondent, asked, before, neighbours=True)
         release_freed_memory()
         return {
             "score": look.score(),

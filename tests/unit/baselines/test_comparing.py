@@ -12,7 +12,7 @@ import small_world
 from memedit.baselines import work as work_module
 from memedit.baselines.comparing import PartFailed, Request, compare, read_settings, write_settings
 from memedit.baselines.folder import Plan
-from memedit.baselines.measuring import Before, Task, measure_after, measure_before
+from memedit.baselines.measuring import Before, Look, Task, measure_after, measure_before, quick_look
 from memedit.baselines.methods import METHODS, MethodInfo
 from memedit.errors import UsageError
 from memedit.evaluation.respondent import ModelRespondent
@@ -252,6 +252,19 @@ def test_neighbours_are_compared_as_counterfact_does(work, plan, settings):
     parts = [found[name]["value"] for name in ("efficacy_score", "paraphrase_score", "neighborhood_score")]
     mean = 0.0 if 0 in parts else 3 / math.fsum(1 / part for part in parts)
     assert found["editing_score"]["value"] == pytest.approx(mean)
+
+
+def test_a_look_asks_neighbours_only_where_it_is_told_to(work, plan):
+    opened, facts = work.opened, tuple(map(with_neighbours, plan.reported))
+    respondent = ModelRespondent(opened.model, opened.tokenizer)
+    before = measure_before(opened, respondent, Task(facts, "reported", ""), NULL_PROGRESS)
+    look = quick_look(respondent, facts, before, neighbours=True)
+    assert (look.trained, look.held_out, look.lost, look.local) == (0.0, 0.0, 0.0, 1.0)
+    assert look.score() == 0.0
+    assert math.isnan(quick_look(respondent, facts, before).local)
+    # The harmonic mean of what is there.
+    assert Look(1.0, 0.5, 0.0, math.nan).score() == pytest.approx(2 / 3)
+    assert Look(1.0, 0.5, 0.5, 0.25).score() == pytest.approx(3 / 8)
 
 
 def summary_of(before, values):
