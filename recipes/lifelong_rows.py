@@ -83,10 +83,10 @@ def slots_of_edit(editor: Editor, edit_id: str) -> Values:
     slots = np.concatenate([table.slots for table in patch.tables])
     owners = np.concatenate([table.owners for table in patch.tables])
     rows = np.bincount(owners[owners >= 0], minlength=len(patch.owners))
-    median = float(np.median(rows)) if len(rows) else 0.0
+    fewest, median, most = np.quantile(rows, (0.0, 0.5, 1.0)).tolist() if len(rows) else (0.0, 0.0, 0.0)
     return {
         "share_taken_before": float(np.isin(slots, taken).mean()) if len(slots) else 0.0,
-        "rows_per_subject": [int(rows.min(initial=0)), median, int(rows.max(initial=0))],
+        "rows_per_subject": [fewest, median, most],
         "subjects_without_rows": int((rows == 0).sum()),
         "subjects_starved": int((rows < median / 2).sum()),
         "compose_seconds": round(seconds, 4),
