@@ -44,6 +44,12 @@ _COMMANDS = {
         "compare",
         "Teach the same facts by memedit, LoRA, fine-tuning and more, and measure each.",
     ),
+    "forget": _Entry(
+        "memedit.cli.revising", "forget", "Take stored facts out of the model, measured and undoable."
+    ),
+    "compact": _Entry(
+        "memedit.cli.revising", "compact", "Merge all edits into one: the same model, to the bit."
+    ),
     "log": _Entry("memedit.cli.journal", "log", "List the edits in a store."),
     "show": _Entry(
         "memedit.cli.journal", "show", "Show one edit: facts, text before and after, metrics, patch."

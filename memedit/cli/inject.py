@@ -29,6 +29,7 @@ _EPILOG = """\b
 Examples:
   memedit inject facts.jsonl
   memedit inject facts.jsonl --dry-run
+  memedit inject corrections.jsonl --replace
   memedit inject counterfact.json --skip-bad
   memedit inject zsre_mend.json --format zsre --target-convention alt
   memedit inject facts.jsonl --model ./my-llama --store my-store --background articles.jsonl
@@ -87,6 +88,11 @@ class _Request:
     show_default=True,
     help="What decides on the commit: a part of what must stay (quick, under 30 % of the time), all of it "
     "(full), or nothing (off; measured all the same).",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Let facts that contradict stored ones replace them: the old answers are forgotten in this edit.",
 )
 @click.option("--force", is_flag=True, help="Commit even where the gate refuses; the report says so.")
 @click.option("--dry-run", is_flag=True, help="Train, measure and report, but write nothing.")

@@ -15,6 +15,8 @@ import click
 from memedit.cli.options import json_option, print_json, store_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from memedit.store import EditRecord, Store, StoredFact
 
 __all__ = ["log", "redo", "show", "undo"]
@@ -29,13 +31,14 @@ def log(*, store: Path, as_json: bool) -> None:
     """List the edits in a store, oldest first, with what they hold and whether they are active."""
     with _opened(store, read_only=True) as opened:
         edits = opened.edits()
+        taken_out = _taken_out(opened, edits)
     if as_json:
         print_json({"store": str(store), "edits": [_edit_json(edit) for edit in edits]})
         return
     from memedit.reports.console import report_console
     from memedit.reports.journal import print_log
 
-    print_log(report_console(), edits, store)
+    print_log(report_console(), edits, store, taken_out)
 
 
 @click.command(
@@ -100,6 +103,13 @@ def redo(*, edit: str | None, store: Path, as_json: bool) -> None:
     _print_flipped(record, num_active, store, as_json=as_json)
 
 
+def _taken_out(store: Store, edits: Sequence[EditRecord]) -> dict[str, int]:
+    """How many facts later edits take out of each active edit."""
+    named = {each.edit for edit in edits if not edit.undone for each in edit.withdraws}
+    active = [edit.id for edit in edits if edit.active and edit.id in named]
+    return {edit: sum(not fact.active for fact in store.facts(edit)) for edit in active}
+
+
 def _opened(store: Path, *, read_only: bool) -> Store:
     from memedit.store import Store
 
@@ -125,6 +135,9 @@ def _edit_json(edit: EditRecord) -> dict[str, Any]:
         "number": edit.number,
         "created": edit.created,
         "active": edit.active,
+        "kind": edit.kind,
+        "merged_into": edit.merged_into,
+        "withdraws": [{"edit": each.edit, "subject": each.subject} for each in edit.withdraws],
         "seed": edit.seed,
         "num_facts": edit.num_facts,
         "slots_written": edit.slots_written,
@@ -134,4 +147,5 @@ def _edit_json(edit: EditRecord) -> dict[str, Any]:
 
 
 def _fact_json(stored: StoredFact) -> dict[str, Any]:
-    return {"fact": stored.fact.to_json(), "outcome": dict(stored.outcome)}
+    told = {"fact": stored.fact.to_json(), "outcome": dict(stored.outcome)}
+    return {**told, "withdrawn_by": stored.withdrawn_by}

@@ -45,6 +45,7 @@ class FactRow:
         after: The model's text after it, or None.
         other_wordings: For each wording that was never trained, whether the answer was right.
         note: What else is to be said, such as why it failed.
+        fact_id: The fact's id, where it is to be shown.
     """
 
     prompt: str
@@ -54,6 +55,7 @@ class FactRow:
     after: str | None
     other_wordings: tuple[bool, ...] = ()
     note: str | None = None
+    fact_id: str | None = None
 
     @classmethod
     def from_outcome(cls, outcome: FactOutcome) -> FactRow:
@@ -79,7 +81,8 @@ class FactRow:
             outcome.get("before"),
             outcome.get("after"),
             (*outcome.get("held_out", ()), *outcome.get("question", ())),
-            outcome.get("note"),
+            f"taken out by {stored.withdrawn_by}" if stored.withdrawn_by else outcome.get("note"),
+            stored.fact.id,
         )
 
 
@@ -101,6 +104,8 @@ def chosen_rows(rows: Sequence[FactRow], limit: int | None) -> list[FactRow]:
 def facts_table(rows: Sequence[FactRow]) -> Table:
     """Return the table of these facts; every cell is cut to the width there is."""
     table = Table(box=None, pad_edge=False, expand=True)
+    if any(row.fact_id for row in rows):
+        table.add_column("fact", no_wrap=True, style="dim")
     table.add_column("prompt", ratio=5, no_wrap=True, overflow="ellipsis")
     table.add_column("before", ratio=3, no_wrap=True, overflow="ellipsis", style="dim")
     table.add_column("after", ratio=3, no_wrap=True, overflow="ellipsis")
@@ -109,14 +114,16 @@ def facts_table(rows: Sequence[FactRow]) -> Table:
         table.add_column("reworded", no_wrap=True, justify="right")
     table.add_column("", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row, len(table.columns)))
+        table.add_row(*_cells(row, rows))
     return table
 
 
-def _cells(row: FactRow, num_columns: int) -> list[Text]:
+def _cells(row: FactRow, rows: Sequence[FactRow]) -> list[Text]:
     label, style = _STATUSES.get(row.status, (row.status, ""))
     cells = [Text(one_line(row.prompt)), _said(row.before), _said(row.after)]
-    if num_columns > 4:
+    if any(each.fact_id for each in rows):
+        cells.insert(0, Text(one_line(row.fact_id or "")))
+    if any(each.other_wordings for each in rows):
         cells.append(
             Text(f"{sum(row.other_wordings)}/{len(row.other_wordings)}" if row.other_wordings else "")
         )

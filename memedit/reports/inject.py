@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from memedit.reports.console import one_line
+from memedit.reports.corrections import print_corrections
 from memedit.reports.facts_table import MAX_ROWS, FactRow, chosen_rows, facts_table
 from memedit.reports.figures import print_figures
 
@@ -39,6 +40,7 @@ def print_edit(console: Console, edit: Edit, *, store: Path, dry_run: bool, show
     """
     rows = [FactRow.from_outcome(outcome) for outcome in edit.outcomes]
     print_facts(console, rows, show_all=show_all)
+    print_corrections(console, edit.report)
     print_figures(console, edit.report)
     console.print()
     if edit.committed and edit.id is not None:

@@ -6,7 +6,8 @@ Why: what a model was taught, and at which price, must be readable long after th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memedit.reports.corrections import print_corrections
 from memedit.reports.facts_table import FactRow
 from memedit.reports.figures import patch_size, print_figures
 from memedit.reports.inject import print_facts
+from memedit.reports.revision import print_compaction, print_forgetting
 
 if TYPE_CHECKING:
     from memedit.store import EditRecord, StoredFact
@@ -30,13 +33,16 @@ def committed_report(edit: EditRecord) -> dict[str, Any]:
     return {**edit.report, "edit": edit.id, "patch_bytes": edit.patch_bytes}
 
 
-def print_log(console: Console, edits: Sequence[EditRecord], store: Path) -> None:
+def print_log(
+    console: Console, edits: Sequence[EditRecord], store: Path, taken_out: Mapping[str, int]
+) -> None:
     """Print one line for each edit, oldest first.
 
     Args:
         console: Where to.
         edits: The edits.
         store: Their store.
+        taken_out: By edit, how many of its facts later edits take out.
     """
     if not edits:
         console.print(f"no edits in {store} yet: `memedit inject FACTS` makes one", soft_wrap=True)
@@ -53,7 +59,7 @@ def print_log(console: Console, edits: Sequence[EditRecord], store: Path) -> Non
             edit.id,
             _when(edit.created),
             _state(edit),
-            str(edit.num_facts),
+            _facts(edit, taken_out.get(edit.id, 0)),
             str(learned),
             "-" if retained is None else f"{retained:.1%}",
             f"{edit.slots_written:,}",
@@ -79,16 +85,39 @@ def print_record(
     console.print(heading, soft_wrap=True)
     console.print(f"made {_when(edit.created)}, seed {edit.seed}, model {edit.report.get('model', '-')}")
     console.print()
-    print_facts(console, [FactRow.from_stored(fact) for fact in facts], show_all=show_all)
-    print_figures(console, committed_report(edit))
+    _print_revision(console, edit)
+    if facts:
+        # Of what a later edit holds whole, each fact need not say so.
+        shown = [replace(fact, withdrawn_by=None) if edit.merged_into else fact for fact in facts]
+        print_facts(console, [FactRow.from_stored(fact) for fact in shown], show_all=show_all)
+    if edit.kind in ("inject", "replace"):
+        print_figures(console, committed_report(edit))
     console.print(
         f"patch: {edit.slots_written:,} slots, {edit.patch_bytes:,} bytes, SHA-256 {edit.patch_sha256}",
         soft_wrap=True,
     )
 
 
+def _print_revision(console: Console, edit: EditRecord) -> None:
+    """Print what an edit took out or merged, as far as its report says so."""
+    if edit.kind == "forget" and "forgotten" in edit.report:
+        print_forgetting(console, edit.report)
+        console.print()
+    elif edit.kind == "compact" and "merged" in edit.report:
+        print_compaction(console, edit.report)
+        console.print()
+    print_corrections(console, edit.report)
+
+
+def _facts(edit: EditRecord, taken_out: int) -> str:
+    return f"{edit.num_facts - taken_out} of {edit.num_facts}" if taken_out else str(edit.num_facts)
+
+
 def _state(edit: EditRecord) -> Text:
-    return Text("active", style="green") if edit.active else Text("undone", style="yellow")
+    kind = "" if edit.kind == "inject" else f" {edit.kind}"
+    if edit.merged_into is not None:
+        return Text(f"in {edit.merged_into}{kind}", style="cyan")
+    return Text(f"active{kind}", style="green") if edit.active else Text(f"undone{kind}", style="yellow")
 
 
 def _when(created: str) -> str:

@@ -2,7 +2,7 @@
 
 What: `compact` (the patches that count become one edit, `merged_edit`), and what a compaction that trains
 anew shares with it.
-Why: a store of many edits takes longer to open, and rows that were withdrawn are read and dropped each time.
+Why: rows that several edits wrote are read and summed each time, and withdrawn ones are read and dropped.
 How: the sum of the patches is itself a patch: same slots, values, owners and thresholds. It is compared with
 the sum bit by bit before it is committed; the edits that it holds stay on disk, and undo brings them back.
 """

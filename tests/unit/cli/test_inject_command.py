@@ -35,7 +35,7 @@ def test_options_reach_the_editor(editor, run, facts_file, tmp_path):
     result = run(
         *("inject", facts_file, "--model", "m", "--store", "s", "--seed", 3, "--max-forgetting", 0.1),
         *("--max-perplexity-ratio", 1.5, "--text", "text.txt", "--background", "background.txt"),
-        *("--gate", "off", "--force", "--dry-run"),
+        *("--gate", "off", "--force", "--dry-run", "--replace"),
     )
     assert result.exit_code == 0, result.output
     (store, model), options = editor.opened
@@ -47,6 +47,7 @@ def test_options_reach_the_editor(editor, run, facts_file, tmp_path):
     assert {**settings, "text": str(settings["text"])} == {
         "seed": 3,
         "dry_run": True,
+        "replace": True,
         "force": True,
         "gate": "off",
         "max_forgetting": 0.1,
@@ -66,6 +67,7 @@ def test_defaults(editor, run, facts_file):
     assert settings == {
         "seed": 0,
         "dry_run": False,
+        "replace": False,
         "force": False,
         "gate": "quick",
         "max_forgetting": 0.02,

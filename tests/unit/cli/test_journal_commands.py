@@ -22,6 +22,9 @@ EDIT_KEYS = {
     "slots_written",
     "patch_bytes",
     "patch_sha256",
+    "kind",
+    "merged_into",
+    "withdraws",
 }
 
 
@@ -58,6 +61,7 @@ def test_show(run, store):
         f"edit {edit['edit']} in .memedit, active",
         "seed 7, model smollm2-135m",
         "The capital of Land1 is",
+        "fact-1",
         "unknown",
         "Town1",
         "200 -> 199",
@@ -71,7 +75,7 @@ def test_show_json(run, store):
     assert (result.exit_code, result.stderr) == (0, "")
     edit = json.loads(result.stdout)
     assert set(edit) == EDIT_KEYS | {"facts", "report", "measurements"}
-    assert [set(fact) for fact in edit["facts"]] == [{"fact", "outcome"}] * 2
+    assert [set(fact) for fact in edit["facts"]] == [{"fact", "outcome", "withdrawn_by"}] * 2
     assert edit["facts"][0]["fact"]["prompt"] == "The capital of Land1 is"
     assert edit["facts"][0]["outcome"]["after"] == "Town1"
     assert edit["report"]["edit"] == edit["edit"]
