@@ -87,8 +87,8 @@ def forget(
     """Take stored facts out of the model: one edit, measured before it counts, undoable to the bit.
 
     FACTS are ids of stored facts (`memedit show EDIT` lists them), or beginnings that fit one. What the model
-    said without the facts comes back. Facts about the same subject that share its rows are taught again in
-    the same edit; where that fails, nothing is written.
+    said without the facts comes back where nothing else is stored about the subject. Facts about the subject
+    that share its rows are taught again in the same edit; where that fails, nothing is written.
     """
     if not facts and not subjects:
         raise UsageError(
