@@ -53,7 +53,8 @@ def written_rows(editor: Editor) -> Values:
     overlay = editor.model.overlay()
     if overlay is None:
         return {"rows": 0, "share_of_slots": 0.0}
-    norms = overlay.values.float().norm(dim=1).cpu().numpy()
+    norms = overlay.values.norm(dim=1)
+    norms = (norms if overlay.rows is None else norms[overlay.rows]).cpu().numpy()
     return {
         "rows": len(norms),
         "share_of_slots": len(norms) / editor.model.config.num_slots,

@@ -115,7 +115,7 @@ def _open_row(
 
 def _earlier_edits(overlay: Overlay, written: Tensor, gated: Tensor) -> Tensor:
     """What rows already written add, fp32 [time, dim] (trained rows hold zeros or their old values)."""
-    values = overlay.values[written.clamp(min=0)]
+    values = overlay.values_at(written.clamp(min=0))
     return (values * gated.masked_fill(written < 0, 0.0)[..., None]).sum(-2)
 
 

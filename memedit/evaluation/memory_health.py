@@ -70,12 +70,13 @@ class WrittenRows:
     Args:
         edit: Name of the edit.
         slots: Integers [n]: which rows.
-        deltas: Numbers [n, dim]: what was added to each.
+        deltas: Numbers [n, dim]: what was added to each; [u, dim] with `rows`.
         owners: [n]: the subject for which each was written, None where there is none.
         table: Which value table.
+        rows: Integers [n]: which of the deltas each slot got; None = one for each slot, in their order.
 
     Raises:
-        ValueError: The three do not have equally many rows.
+        ValueError: These do not have equally many rows.
     """
 
     edit: str
@@ -83,9 +84,11 @@ class WrittenRows:
     deltas: Any
     owners: Sequence[str | None]
     table: int = 0
+    rows: Any = None
 
     def __post_init__(self) -> None:
-        lengths = (len(self.slots), len(self.deltas), len(self.owners))
+        given = self.deltas if self.rows is None else self.rows
+        lengths = (len(self.slots), len(given), len(self.owners))
         if len(set(lengths)) > 1:
             raise ValueError(
                 f"slots, deltas and owners of edit {self.edit!r} must have equally many rows, got {lengths}"
@@ -132,11 +135,12 @@ def memory_health(
 
 @dataclass(frozen=True)
 class _Hit:
-    """One row that one edit wrote."""
+    """One slot that one edit wrote, and the row of its deltas that it got."""
 
     rows: WrittenRows
     index: int
     deltas: NDArray[Any]
+    row: int
 
 
 def _places(edits: Iterable[WrittenRows], num_slots: Sequence[int]) -> dict[tuple[int, int], list[_Hit]]:
@@ -151,8 +155,9 @@ def _places(edits: Iterable[WrittenRows], num_slots: Sequence[int]) -> dict[tupl
                 f"slots of edit {rows.edit!r} must lie below {size}, the slots of table {rows.table}, got "
                 f"{wrong[0]}"
             )
-        for index, slot in enumerate(slots):
-            places.setdefault((rows.table, slot), []).append(_Hit(rows, index, deltas))
+        held = range(len(slots)) if rows.rows is None else [int(row) for row in rows.rows]
+        for index, (slot, row) in enumerate(zip(slots, held, strict=True)):
+            places.setdefault((rows.table, slot), []).append(_Hit(rows, index, deltas, row))
     return places
 
 
@@ -166,12 +171,19 @@ def _norms(
 ) -> tuple[list[Metric], tuple[str, ...]]:
     """The size of the written rows, and what it is compared with."""
     sizes, squares = [], []
+    # Slots that hold the same rows have one size.
+    known: dict[tuple[object, ...], tuple[float, float]] = {}
     for (table, slot), hits in places.items():
-        row = np.sum([hit.deltas[hit.index] for hit in hits], axis=0, dtype=np.float64)
-        if table in base_rows:
-            row = row + _array(base_rows[table][slot])
-        sizes.append(float(np.linalg.norm(row)))
-        squares.append(float(np.sqrt(np.mean(row**2))))
+        base = slot if table in base_rows else None
+        key = (table, base, *((id(hit.rows), hit.row) for hit in hits))
+        if key not in known:
+            row = np.sum([hit.deltas[hit.row] for hit in hits], axis=0, dtype=np.float64)
+            if base is not None:
+                row = row + _array(base_rows[table][base])
+            known[key] = float(np.linalg.norm(row)), float(np.sqrt(np.mean(row**2)))
+        size, square = known[key]
+        sizes.append(size)
+        squares.append(square)
     norm = _counted(_NORM, _mean(sizes), len(sizes), "mean Euclidean norm of the written rows")
     if base_rows:
         usual = _mean([size for table in base_rows.values() for size in _row_norms(table)])

@@ -37,7 +37,9 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_output_projection: output = W_o(bag); a gated output always has W_o.
         memory_shared_table: one value table for all memory layers instead of one each.
         memory_empty_base: the base table is all zeros, is not held in memory and not stored (a retrofit).
-        memory_overlay_rows: rows of the stored overlay, per table; kept by set_overlay.
+        memory_overlay_rows: written slots of the stored overlay, per table; kept by set_overlay.
+        memory_overlay_values: distinct rows of the stored overlay, per table, 0 = one for each slot; kept by
+            set_overlay.
         memory_overlay_owners: owners of the stored overlay, per table; kept by set_overlay.
         memory_overlay_owner_names: names of those owners, per table, or an empty list; kept by set_overlay.
         memory_bos_token_id: the token that memedit puts in front of every prompt; None = what the tokenizer
@@ -61,6 +63,7 @@ class MemoryLlamaConfig(LlamaConfig):
     memory_shared_table: bool = True
     memory_empty_base: bool = False
     memory_overlay_rows: list[int] = field(default_factory=list)
+    memory_overlay_values: list[int] = field(default_factory=list)
     memory_overlay_owners: list[int] = field(default_factory=list)
     memory_overlay_owner_names: list[list[str]] = field(default_factory=list)
     memory_bos_token_id: int | None = None
@@ -147,17 +150,19 @@ class MemoryLlamaConfig(LlamaConfig):
     def _check_overlay(self) -> None:
         num_tables = self.num_memory_tables
         self.memory_overlay_rows = list(self.memory_overlay_rows) or [0] * num_tables
+        self.memory_overlay_values = list(self.memory_overlay_values) or [0] * num_tables
         self.memory_overlay_owners = list(self.memory_overlay_owners) or [0] * num_tables
         self.memory_overlay_owner_names = list(self.memory_overlay_owner_names) or [
             [] for _ in range(num_tables)
         ]
-        for name in ("rows", "owners", "owner_names"):
+        for name in ("rows", "values", "owners", "owner_names"):
             got = getattr(self, f"memory_overlay_{name}")
             if len(got) != num_tables:
                 raise _wrong(
                     f"memory_overlay_{name}", got, f"one entry for each of {num_tables} value tables"
                 )
         _check_counts("memory_overlay_rows", self.memory_overlay_rows)
+        _check_counts("memory_overlay_values", self.memory_overlay_values)
         _check_counts("memory_overlay_owners", self.memory_overlay_owners)
 
 

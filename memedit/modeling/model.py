@@ -152,6 +152,8 @@ def _initialise_overlay(table: MemoryTable) -> None:
     initialization.zeros_(table.overlay_values)
     initialization.constant_(table.overlay_owners, UNGATED)
     initialization.zeros_(table.overlay_thresholds)
+    if table.overlay_rows is not None:
+        initialization.zeros_(table.overlay_rows)
 
 
 class MemoryLlamaModel(MemoryLlamaPreTrainedModel, LlamaModel):
@@ -262,9 +264,13 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         table = self._table(table_index)
         table.set_overlay(overlay)
         rows = 0 if table.overlay_slots is None else len(table.overlay_slots)
+        values = (
+            0 if table.overlay_rows is None or table.overlay_values is None else len(table.overlay_values)
+        )
         owners = 0 if table.overlay_thresholds is None else len(table.overlay_thresholds)
         config = self.config
         config.memory_overlay_rows[table_index] = rows
+        config.memory_overlay_values[table_index] = values
         config.memory_overlay_owners[table_index] = owners
         config.memory_overlay_owner_names[table_index] = list(table.owner_names)
 

@@ -2,7 +2,8 @@
 
 An overlay holds only the rows that the active patches wrote, so that switching an edit on or off moves a few
 MB and never touches the table. Each row belongs to an owner (the subject for which it was written);
-memedit_kernels.slot_bag's ownership gate says at which tokens an owner's rows count.
+memedit_kernels.slot_bag's ownership gate says at which tokens an owner's rows count. All slots of a subject
+usually hold one vector: with `rows`, values has each vector once.
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ class Overlay:
 
     Attributes:
         slots: int64 [n], ascending, each once.
-        values: fp32 [n, dim], added to the base table's rows; may require gradients.
+        values: fp32 [u, dim], added to the base table's rows; may require gradients.
         owners: int64 [n], index into the owners, or UNGATED.
         thresholds: fp32 [num_owners], in [0, 1]: routing mass from which an owner's rows speak.
         owner_names: one name per owner, or empty.
+        rows: int64 [n], which of the values each slot holds; None = one for each slot, in their order.
     """
 
     slots: Tensor
@@ -29,6 +31,7 @@ class Overlay:
     owners: Tensor
     thresholds: Tensor
     owner_names: tuple[str, ...] = ()
+    rows: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, types and order."""
@@ -41,11 +44,7 @@ class Overlay:
             raise ValueError(
                 "slots: expected ascending slot ids, each once, from 0 on; sort them and drop repeats"
             )
-        if self.values.dim() != 2 or len(self.values) != num_rows or self.values.dtype != torch.float32:
-            raise ValueError(
-                f"values: got {self.values.dtype} {tuple(self.values.shape)}, expected torch.float32 "
-                f"[{num_rows}, dim]"
-            )
+        self._check_values()
         if self.owners.shape != (num_rows,) or self.owners.dtype != torch.int64:
             raise ValueError(
                 f"owners: got {self.owners.dtype} {tuple(self.owners.shape)}, expected torch.int64 "
@@ -63,7 +62,33 @@ class Overlay:
         if self.owner_names and len(self.owner_names) != num_owners:
             raise ValueError(f"owner_names: got {len(self.owner_names)} names, expected {num_owners} or none")
 
+    def _check_values(self) -> None:
+        num_rows, rows = len(self.slots), self.rows
+        fits = self.values.dim() == 2 and self.values.dtype == torch.float32
+        if not fits or (rows is None and len(self.values) != num_rows):
+            raise ValueError(
+                f"values: got {self.values.dtype} {tuple(self.values.shape)}, expected torch.float32 "
+                f"[{num_rows if rows is None else 'u'}, dim]"
+            )
+        if rows is None:
+            return
+        if rows.dtype != torch.int64 or rows.shape != (num_rows,):
+            raise ValueError(f"rows: got {rows.dtype} {tuple(rows.shape)}, expected torch.int64 [{num_rows}]")
+        if num_rows and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.values):
+            raise ValueError(f"rows: got an index outside 0 to {len(self.values) - 1}, the rows of values")
+
+    def values_at(self, places: Tensor) -> Tensor:
+        """Return what some of the slots hold.
+
+        Args:
+            places: int64 of any shape, each an index into slots.
+
+        Returns:
+            fp32 [*places, dim].
+        """
+        return self.values[places if self.rows is None else self.rows[places]]
+
     @property
     def num_rows(self) -> int:
-        """Number of written rows."""
+        """Number of written slots."""
         return len(self.slots)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fixtures_tiny import build_tiny_llama
@@ -46,10 +48,15 @@ def on_references(monkeypatch):
     return switch
 
 
+@pytest.mark.parametrize("num_values", [None, 7])
 @pytest.mark.parametrize("empty_base", [True, False])
-def test_logits(tiny_memory_llama, tiny_overlay, on_references, empty_base):
+def test_logits(tiny_memory_llama, tiny_overlay, on_references, empty_base, num_values):
     model = tiny_memory_llama(memory_empty_base=empty_base)
-    model.set_overlay(0, tiny_overlay(model, num_rows=120, num_owners=3, threshold=0.1))
+    overlay = tiny_overlay(model, num_rows=120, num_owners=3, threshold=0.1)
+    if num_values is not None:
+        rows = torch.randint(0, num_values, (120,))
+        overlay = replace(overlay, values=overlay.values[:num_values], rows=rows)
+    model.set_overlay(0, overlay)
     ids = torch.randint(3, 90, (2, 7))
     with torch.no_grad():
         found = model(input_ids=ids).logits

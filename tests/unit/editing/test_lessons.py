@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -96,6 +98,15 @@ def test_only_trained_slots_open_a_lesson(model, cut):
     # What is there already is in the hidden states: 0.5 * 1 + 0.5 * 3 at the gate's tokens.
     torch.testing.assert_close(lesson.hidden[0], states[0].hidden[1] + 2.0)
     torch.testing.assert_close(lesson.hidden[1], states[0].hidden[2])
+
+
+def test_slots_of_earlier_edits_may_share_a_row(model, cut):
+    overlay = overlay_of(model, [10, 11, 12], [0, 0, 0], [0.25], value=1.0)
+    shared = replace(overlay, values=overlay.values[[2, 0]], rows=torch.tensor([1, 1, 0]))
+    tokens = [[[10, 201, 202, 203], [10, 12, 202, 203], [11, 12, 202, 203], NO, NO, NO, NO]]
+    states, (lesson,) = cut(tokens, shared, [12])
+    torch.testing.assert_close(lesson.hidden[0], states[0].hidden[1] + 0.5 * 1 + 0.5 * 3)
+    torch.testing.assert_close(lesson.hidden[1], states[0].hidden[2] + 0.5 * 1 + 0.5 * 3)
 
 
 def test_another_owner_wins_the_token(model, cut):

@@ -68,6 +68,22 @@ def test_against_the_residual_stream():
     assert "residual stream" in found.metric("written_row_norm_ratio").protocol
 
 
+def test_slots_that_share_a_row_count_like_slots_that_hold_it_each():
+    deltas = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    held, owners, slots = [2, 0, 2, 1], ["a", "a", "b", "b"], np.arange(4)
+    shared = WrittenRows("e", slots, deltas, owners, 0, np.array(held))
+    dense = WrittenRows("e", slots, deltas[held], owners)
+    later = rows("f", [1, 2], ["c", "b"])
+    for base in (None, {0: np.random.default_rng(1).standard_normal((8, 4))}):
+        found, expected = (
+            memory_health([one, later], num_slots=[8], base_rows=base, residual_rms=0.5)
+            for one in (shared, dense)
+        )
+        assert found == expected
+    with pytest.raises(ValueError, match="equally many rows"):
+        WrittenRows("e", slots, deltas, owners, 0, np.array(held[:3]))
+
+
 def test_tensors_count_like_arrays():
     given = [
         WrittenRows(

@@ -30,12 +30,24 @@ GOOD = {
         ("owners", torch.tensor([0, -2])),
         ("thresholds", torch.zeros(1, dtype=torch.float64)),
         ("owner_names", ("a", "b")),
+        ("rows", torch.tensor([0])),
+        ("rows", torch.tensor([0, 2])),
+        ("rows", torch.tensor([-1, 0])),
+        ("rows", torch.tensor([0, 1], dtype=torch.int32)),
     ],
 )
 def test_overlay_refuses_what_does_not_fit(field, value):
     assert Overlay(**GOOD).num_rows == 2
     with pytest.raises(ValueError, match=f"^{field}: "):
         Overlay(**{**GOOD, field: value})
+
+
+def test_slots_may_share_values():
+    shared = Overlay(**{**GOOD, "values": torch.tensor([[1.0, 2.0, 3.0]]), "rows": torch.tensor([0, 0])})
+    assert shared.num_rows == 2
+    assert shared.values_at(torch.tensor([[1], [0]])).tolist() == [[[1.0, 2.0, 3.0]]] * 2
+    own = Overlay(**{**GOOD, "values": torch.eye(2)})
+    assert own.values_at(torch.tensor([1, 0])).tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
 def test_an_empty_table_of_2_to_the_24_slots_costs_no_value_memory():
