@@ -31,7 +31,7 @@ def health(subject: Subject) -> Evaluation:
     """
     states = subject.states
     written = [
-        WrittenRows(edit, table.slots, table.delta, _subjects(patch.owners, table.owners), number)
+        WrittenRows(edit, table.slots, table.delta, _subjects(patch.owners, table.owners), number, table.rows)
         for edit, patch in zip(states.edits(subject.name), states.patches(subject.name), strict=True)
         for number, table in enumerate(patch.tables)
     ]

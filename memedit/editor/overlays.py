@@ -15,6 +15,7 @@ def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) ->
     """Sum patches, in journal order, to the overlay of a model with one value table; None for nothing."""
     composition = compose(patches, model.config.value_dim, model.config.num_memory_tables)
     (table,) = composition.tables
+    shares_rows = len(table.delta) < table.num_slots
     if table.num_slots == 0:
         return None
     return Overlay(
@@ -23,6 +24,7 @@ def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) ->
         torch.from_numpy(table.owners),
         torch.tensor([owner.threshold for owner in composition.owners], dtype=torch.float32),
         tuple(owner.subject for owner in composition.owners),
+        torch.from_numpy(table.rows) if shares_rows else None,
     )
 
 
@@ -38,13 +40,13 @@ def wearing(model: MemoryLlamaForCausalLM, overlay: Overlay | None) -> Iterator[
 
 
 def patch_of(plan: EditPlan, delta: torch.Tensor, metadata: dict[str, str]) -> Patch:
-    """Make the patch of an edit: the plan's slots with these deltas."""
+    """Make the patch of an edit: the plan's slots with these deltas, equal ones kept once."""
     selection = plan.selection
     owners = tuple(
         Owner(subject, float(threshold), tuple(fact.id for fact in plan.facts if fact.subject == subject))
         for subject, threshold in zip(plan.rows.subjects, selection.thresholds.tolist(), strict=True)
     )
-    table = TablePatch(
+    table = TablePatch.from_dense(
         selection.slots.numpy(), delta.numpy().astype(np.float32, copy=False), selection.owners.numpy()
     )
     return Patch((table,), owners, metadata)

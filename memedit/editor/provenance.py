@@ -242,5 +242,7 @@ def _writers(slot: int, patches: Mapping[str, Patch]) -> list[tuple[str, str, tu
         row = int(np.searchsorted(table.slots, slot))
         if row < len(table.slots) and table.slots[row] == slot and table.owners[row] >= 0:
             owner = patch.owners[table.owners[row]]
-            found.append((edit_id, owner.subject, owner.fact_ids, float(np.linalg.norm(table.delta[row]))))
+            found.append(
+                (edit_id, owner.subject, owner.fact_ids, float(np.linalg.norm(table.delta[table.rows[row]])))
+            )
     return found

@@ -146,9 +146,7 @@ def sizes(edits: Sequence[EditRecord], merged: Patch) -> dict[str, dict[str, int
 def same_sum(one: Composition, other: Composition) -> bool:
     """Whether two sums of patches are the same to the bit: slots, values, owners and thresholds."""
     return one.owners == other.owners and all(
-        getattr(first, part).tobytes() == getattr(second, part).tobytes()
-        for first, second in zip(one.tables, other.tables, strict=True)
-        for part in ("slots", "delta", "owners")
+        first.same_as(second) for first, second in zip(one.tables, other.tables, strict=True)
     )
 
 

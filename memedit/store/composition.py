@@ -3,9 +3,10 @@
 What: `compose` adds patches row by row in the order given and merges their owners.
 Why: the model is always `base + sum of the active patches in journal order`; since every sum is made afresh,
 undoing an edit leaves exactly what the others make, to the bit.
-How: fp32 addition in that order; the first patch to write a slot sets it, later ones are added to it. Owners
-with the same subject are one owner. A slot that two subjects wrote stays with the first, and the conflict is
-reported.
+How: fp32 addition in that order; the first patch to write a slot sets it, later ones are added to it. Slots
+to which every patch adds the same row are one group and are summed once, so that neither time nor memory goes
+with the number of slots times the width. Owners with the same subject are one owner. A slot that two subjects
+wrote stays with the first, and the conflict is reported.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memedit.store.distinct_rows import used_rows
 from memedit.store.patches import UNGATED, Owner, Patch, TablePatch
 
 __all__ = ["Composition", "SlotConflict", "compose"]
@@ -107,20 +109,38 @@ def _sum_table(
     parts: Sequence[TablePatch], index_maps: Sequence[NDArray[np.int64]], dim: int
 ) -> tuple[TablePatch, NDArray[np.int64]]:
     """Return one table's sum, and [m, 3] of (owner kept, owner refused, slot) where two patches disagree."""
-    slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(part.slots for part in parts)]))
-    # -0.0, since -0.0 + x is x to the bit for every x, so that one addition serves first and later writers.
-    delta = np.full((len(slots), dim), -0.0, dtype=np.float32)
+    slots = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *(part.slots for part in parts)]))
+    # Several times quicker than np.unique, which hashes where nothing but the numbers is asked for.
+    slots = slots[np.diff(slots, prepend=-1) > 0]
     owners = np.full(len(slots), _UNWRITTEN, dtype=np.int64)
+    groups = np.zeros(len(slots), dtype=np.int64)
+    num_groups = 1
     disputed = [np.empty((0, 3), dtype=np.int64)]
     for part, index_map in zip(parts, index_maps, strict=True):
-        rows = np.searchsorted(slots, part.slots)
-        fresh = owners[rows] == _UNWRITTEN
+        places = np.searchsorted(slots, part.slots)
+        fresh = owners[places] == _UNWRITTEN
         own = index_map[part.owners]
-        delta[rows] += part.delta
-        owners[rows[fresh]] = own[fresh]
-        lost = owners[rows] != own
-        disputed.append(np.stack([owners[rows[lost]], own[lost], part.slots[lost]], axis=1))
-    return TablePatch(slots, delta, owners), np.unique(np.concatenate(disputed), axis=0)
+        owners[places[fresh]] = own[fresh]
+        lost = owners[places] != own
+        disputed.append(np.stack([owners[places[lost]], own[lost], part.slots[lost]], axis=1))
+        # Slots stay together where they were together before and now get the same row.
+        _, split = np.unique(groups[places] * len(part.delta) + part.rows, return_inverse=True)
+        groups[places] = num_groups + split
+        num_groups += len(part.slots)
+    _, rows = used_rows(groups)
+    _, first = np.unique(rows, return_index=True)
+    table = TablePatch(slots, _sum_rows(parts, slots[first], dim), owners, rows)
+    return table, np.unique(np.concatenate(disputed), axis=0)
+
+
+def _sum_rows(parts: Sequence[TablePatch], slots: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
+    """Return what all parts add to some slots (int64 [u], ascending), float32 [u, dim]."""
+    # -0.0, since -0.0 + x is x to the bit for every x, so that one addition serves first and later writers.
+    delta = np.full((len(slots), dim), -0.0, dtype=np.float32)
+    for part in parts:
+        _, places, at = np.intersect1d(slots, part.slots, assume_unique=True, return_indices=True)
+        delta[places] += part.delta[part.rows[at]]
+    return delta
 
 
 def _conflicts(table: int, disputed: NDArray[np.int64], owners: tuple[Owner, ...]) -> list[SlotConflict]:

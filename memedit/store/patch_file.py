@@ -3,9 +3,10 @@
 What: `encode_patch`, `write_patch`, `read_patch`.
 Why: a patch file is shared between people, so it can hold numbers and strings only, never code; and its
 SHA-256 stands in the journal, so its bytes must depend on nothing but its content.
-How: tensors `table<i>.slots`, `.delta`, `.owners` and `owners.thresholds`; the subjects as JSON in the
-header's metadata. safetensors writes metadata in no fixed order, so the header is written again with sorted
-keys.
+How: tensors `table<i>.slots`, `.delta`, `.owners`, `.rows` and `owners.thresholds`; the subjects as JSON in
+the header's metadata. Equal rows are written once; integers take four bytes where they fit. safetensors keeps
+metadata in no order, so the header is written again with sorted keys. Files of format 1, which have a
+row for each slot, are read too.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from memedit.store.patches import RESERVED_METADATA, Owner, Patch, TablePatch
 __all__ = ["FORMAT", "FORMAT_VERSION", "PatchFile", "encode_patch", "read_patch", "sha256_of", "write_patch"]
 
 FORMAT = "memedit-patch"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _THRESHOLDS = "owners.thresholds"
-_PARTS = ("slots", "delta", "owners")
+# In the order of TablePatch's arguments.
+_PARTS_OF_VERSION = {1: ("slots", "delta", "owners"), 2: ("slots", "delta", "owners", "rows")}
+_DELTA = "delta"
 _ALIGNMENT = 8
 
 
@@ -50,7 +53,7 @@ def sha256_of(payload: bytes) -> str:
 
 
 def encode_patch(patch: Patch) -> bytes:
-    """Return the bytes of the patch's file; equal patches give equal bytes.
+    """Return the bytes of the patch's file; equal patches give equal bytes, however they hold their rows.
 
     Args:
         patch: The patch.
@@ -62,8 +65,10 @@ def encode_patch(patch: Patch) -> bytes:
         _THRESHOLDS: np.array([owner.threshold for owner in patch.owners], dtype=np.float32)
     }
     for index, table in enumerate(patch.tables):
-        for part in _PARTS:
-            tensors[f"table{index}.{part}"] = np.ascontiguousarray(getattr(table, part))
+        smallest = table.with_distinct_rows()
+        for part in _PARTS_OF_VERSION[FORMAT_VERSION]:
+            value = getattr(smallest, part)
+            tensors[f"table{index}.{part}"] = np.ascontiguousarray(value if part == _DELTA else _short(value))
     owners = [{"subject": owner.subject, "fact_ids": list(owner.fact_ids)} for owner in patch.owners]
     metadata = {
         **patch.metadata,
@@ -142,11 +147,15 @@ def _read(path: Path, sha256: str | None, remedy: str) -> bytes:
 def _decode(payload: bytes, path: Path) -> Patch:
     tensors = safetensors.numpy.load(payload)
     metadata = _metadata(payload, path)
-    num_tables, rest = divmod(len(tensors) - 1, len(_PARTS))
-    expected = {_THRESHOLDS} | {f"table{i}.{part}" for i in range(num_tables) for part in _PARTS}
+    version = int(metadata["format_version"])
+    parts = _PARTS_OF_VERSION[version]
+    num_tables, rest = divmod(len(tensors) - 1, len(parts))
+    expected = {_THRESHOLDS} | {f"table{i}.{part}" for i in range(num_tables) for part in parts}
     if rest or set(tensors) != expected:
         raise ValueError(f"its tensors are {sorted(tensors)}, expected {sorted(expected)}")
-    tables = tuple(TablePatch(*(tensors[f"table{i}.{part}"] for part in _PARTS)) for i in range(num_tables))
+    if version > 1:
+        tensors = {name: _long(value) for name, value in tensors.items()}
+    tables = tuple(TablePatch(*(tensors[f"table{i}.{part}"] for part in parts)) for i in range(num_tables))
     owners = _owners(json.loads(metadata["owners"]), tensors[_THRESHOLDS])
     rest_of_metadata = {key: value for key, value in metadata.items() if key not in RESERVED_METADATA}
     return Patch(tables, owners, rest_of_metadata)
@@ -162,7 +171,20 @@ def _metadata(payload: bytes, path: Path) -> dict[str, str]:
             f"patch {path} has format version {version}, this memedit reads up to {FORMAT_VERSION}",
             remedy="Update memedit: pip install --upgrade memedit",
         )
+    if version not in _PARTS_OF_VERSION:
+        raise ValueError(f"its format version is {version}, expected 1 to {FORMAT_VERSION}")
     return metadata
+
+
+def _short(numbers: NDArray[np.int64]) -> NDArray[Any]:
+    """The same numbers in four bytes each, where all of them fit."""
+    fits = len(numbers) == 0 or numbers.max() <= np.iinfo(np.int32).max
+    return numbers.astype(np.int32) if fits else numbers
+
+
+def _long(value: NDArray[Any]) -> NDArray[Any]:
+    """What `_short` was given; anything else as it is."""
+    return value.astype(np.int64) if value.dtype == np.int32 else value
 
 
 def _owners(entries: list[dict[str, Any]], thresholds: NDArray[Any]) -> tuple[Owner, ...]:

@@ -3,7 +3,8 @@
 What: `TablePatch` (one table), `Owner` (one subject and its gate's threshold) and `Patch` (a whole edit).
 Why: a patch is the unit that is stored, summed, switched off and shared; everything that reads one relies on
 sorted unique slots, plain dtypes and finite values, so an instance that breaks these rules cannot be made.
-How: frozen dataclasses over numpy arrays that check themselves; `patch_file` puts them on disk.
+How: frozen dataclasses over numpy arrays that check themselves; `patch_file` puts them on disk. All slots of
+a subject usually hold one vector, so a table keeps distinct rows and says for each slot which it holds.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memedit.store.distinct_rows import distinct_rows, used_rows
 
 __all__ = ["RESERVED_METADATA", "UNGATED", "Owner", "Patch", "TablePatch"]
 
@@ -56,8 +60,9 @@ class TablePatch:
 
     Args:
         slots: int64 [n], sorted, unique, not negative.
-        delta: float32 [n, dim], finite.
+        delta: float32 [u, dim], finite: the rows that the slots hold.
         owners: int64 [n], an index into the owners of the patch, or `UNGATED`.
+        rows: int64 [n], the row of `delta` that each slot holds; None = a row for each slot, in their order.
 
     Raises:
         ValueError: Where an array breaks these rules.
@@ -66,29 +71,77 @@ class TablePatch:
     slots: NDArray[np.int64]
     delta: NDArray[np.float32]
     owners: NDArray[np.int64]
+    # Always an array once made: None is only how a caller says "one row for each slot".
+    rows: NDArray[np.int64] = field(default=cast("NDArray[np.int64]", None))
 
     def __post_init__(self) -> None:
         _require_array("slots", self.slots, np.int64, 1)
         _require_array("delta", self.delta, np.float32, 2)
         _require_array("owners", self.owners, np.int64, 1)
-        rows = (len(self.slots), len(self.delta), len(self.owners))
-        if len(set(rows)) > 1:
-            raise ValueError(f"slots, delta and owners must have equally many rows, got {rows}")
+        if cast("object", self.rows) is None:
+            object.__setattr__(self, "rows", np.arange(len(self.delta)))
+        _require_array("rows", self.rows, np.int64, 1)
+        lengths = (len(self.slots), len(self.rows), len(self.owners))
+        if len(set(lengths)) > 1:
+            raise ValueError(f"slots, delta (or rows) and owners must have equally many rows, got {lengths}")
         if self.delta.shape[1] < 1:
-            raise ValueError(f"delta must be [n, dim] with dim >= 1, got shape {list(self.delta.shape)}")
-        if len(self.slots) == 0:
-            return
-        if self.slots[0] < 0 or not np.all(self.slots[1:] > self.slots[:-1]):
-            raise ValueError("slots must be sorted, unique and not negative")
-        if self.owners.min() < UNGATED:
-            raise ValueError(f"owners must be an index or {UNGATED}, got {int(self.owners.min())}")
+            raise ValueError(f"delta must be [u, dim] with dim >= 1, got shape {list(self.delta.shape)}")
+        self._require_values()
+
+    def _require_values(self) -> None:
+        if len(self.slots):
+            if self.slots[0] < 0 or not np.all(self.slots[1:] > self.slots[:-1]):
+                raise ValueError("slots must be sorted, unique and not negative")
+            if self.owners.min() < UNGATED:
+                raise ValueError(f"owners must be an index or {UNGATED}, got {int(self.owners.min())}")
+            if self.rows.min() < 0 or self.rows.max() >= len(self.delta):
+                raise ValueError(
+                    f"rows must be an index of delta, which has {len(self.delta)}, "
+                    f"got {int(self.rows.min())} to {int(self.rows.max())}"
+                )
         # max and min carry a NaN along, and need no boolean copy of the whole delta.
-        if not (np.isfinite(self.delta.max()) and np.isfinite(self.delta.min())):
+        if len(self.delta) and not (np.isfinite(self.delta.max()) and np.isfinite(self.delta.min())):
             raise ValueError("delta must be finite: it holds NaN or infinity")
+
+    @classmethod
+    def from_dense(
+        cls, slots: NDArray[np.int64], delta: NDArray[np.float32], owners: NDArray[np.int64]
+    ) -> TablePatch:
+        """Make a table of a row for each slot, keeping rows with the same bits once.
+
+        Args:
+            slots: int64 [n].
+            delta: float32 [n, dim].
+            owners: int64 [n].
+
+        Raises:
+            ValueError: Where an array breaks the rules of a `TablePatch`.
+        """
+        _require_array("delta", delta, np.float32, 2)
+        distinct, rows = distinct_rows(delta)
+        return cls(slots, distinct, owners, rows)
+
+    def dense_delta(self) -> NDArray[np.float32]:
+        """Return what is added to each slot, float32 [n, dim]: a copy that may be many times larger."""
+        return self.delta[self.rows]
+
+    def with_distinct_rows(self) -> TablePatch:
+        """Return the same table in its one smallest form: rows that are used, each once, by first slot."""
+        used, rows = used_rows(self.rows)
+        delta, merged = distinct_rows(self.delta[used])
+        return TablePatch(self.slots, delta, self.owners, merged[rows])
+
+    def same_as(self, other: TablePatch) -> bool:
+        """Whether another table adds the same to the same slots for the same owners, to the bit."""
+        one, two = self.with_distinct_rows(), other.with_distinct_rows()
+        return all(
+            getattr(one, part).tobytes() == getattr(two, part).tobytes()
+            for part in ("slots", "delta", "owners", "rows")
+        )
 
     @property
     def num_slots(self) -> int:
-        """How many rows the table gets."""
+        """How many slots the table has."""
         return len(self.slots)
 
     @property

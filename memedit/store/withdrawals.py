@@ -95,8 +95,8 @@ def left_of(patch: Patch, subjects: Collection[str]) -> Patch:
     tables = []
     for table in patch.tables:
         owners = places[table.owners]
-        rows = owners > -2
-        tables.append(TablePatch(table.slots[rows], table.delta[rows], owners[rows]))
+        left = owners > -2
+        tables.append(TablePatch(table.slots[left], table.delta, owners[left], table.rows[left]))
     return Patch(tuple(tables), tuple(patch.owners[index] for index in kept), patch.metadata)
 
 

@@ -64,8 +64,8 @@ def test_overlapping_patches_are_summed(editor, three_edits):
     assert shared, "the two edits of one subject were expected to share slots"
     overlay = editor.model.overlay()
     for slot in shared:
-        row = overlay.values[overlay.slots == slot][0]
-        parts = [torch.from_numpy(table.delta[table.slots == slot][0]) for table in (first, second)]
+        row = overlay.values_at((overlay.slots == slot).nonzero()[:, 0])[0]
+        parts = [torch.from_numpy(table.dense_delta()[table.slots == slot][0]) for table in (first, second)]
         assert torch.equal(row, parts[0] + parts[1])
 
 

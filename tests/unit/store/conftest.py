@@ -53,7 +53,7 @@ def bits():
 
     def content(composition):
         return [
-            (table.slots.tobytes(), table.delta.tobytes(), table.owners.tobytes())
+            (table.slots.tobytes(), table.dense_delta().tobytes(), table.owners.tobytes())
             for table in composition.tables
         ], composition.owners
 

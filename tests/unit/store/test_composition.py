@@ -34,7 +34,9 @@ def reference(patches):
     sums, subjects = {}, {}
     for patch in patches:
         table = patch.tables[0]
-        for slot, row, owner in zip(table.slots.tolist(), table.delta, table.owners.tolist(), strict=True):
+        for slot, row, owner in zip(
+            table.slots.tolist(), table.dense_delta(), table.owners.tolist(), strict=True
+        ):
             sums[slot] = row if slot not in sums else (sums[slot] + row).astype(np.float32)
             subjects.setdefault(slot, None if owner == UNGATED else patch.owners[owner].subject)
     return sums, subjects
@@ -46,7 +48,9 @@ def test_the_sum_is_fp32_in_order_and_the_first_writer_owns(patches):
     table = composition.tables[0]
     sums, subjects = reference(patches)
     assert table.slots.tolist() == sorted(sums)
-    for slot, row, owner in zip(table.slots.tolist(), table.delta, table.owners.tolist(), strict=True):
+    for slot, row, owner in zip(
+        table.slots.tolist(), table.dense_delta(), table.owners.tolist(), strict=True
+    ):
         assert row.tobytes() == sums[slot].tobytes()
         assert (None if owner == UNGATED else composition.owners[owner].subject) == subjects[slot]
 
@@ -63,10 +67,90 @@ def test_leaving_one_out_is_the_same_as_never_having_it(patches, index):
         slot for number, patch in enumerate(patches) if number == index for slot in patch.tables[0].slots
     }
     whole, without = compose(patches, DIM, 1).tables[0], again.tables[0]
-    rows = {slot: row.tobytes() for slot, row in zip(without.slots.tolist(), without.delta, strict=True)}
-    for slot, row in zip(whole.slots.tolist(), whole.delta, strict=True):
+    rows = {
+        slot: row.tobytes() for slot, row in zip(without.slots.tolist(), without.dense_delta(), strict=True)
+    }
+    for slot, row in zip(whole.slots.tolist(), whole.dense_delta(), strict=True):
         if slot not in touched:
             assert row.tobytes() == rows[slot]
+
+
+VALUES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e8, -1e8, 0.1, 1e-42])
+
+
+@st.composite
+def shared_patches(draw):
+    """Patches whose slots share a few rows, with both zeros, some of them held twice or not at all."""
+    patches = []
+    for index in range(draw(st.integers(0, 6))):
+        delta = draw(st.lists(st.lists(VALUES, min_size=2, max_size=2), min_size=1, max_size=4))
+        written = draw(
+            st.dictionaries(
+                st.integers(0, 15), st.tuples(st.integers(0, len(delta) - 1), st.integers(-1, 1)), max_size=12
+            )
+        )
+        rows, owners = zip(*(written[slot] for slot in sorted(written)), strict=True) if written else ((), ())
+        table = TablePatch(
+            np.array(sorted(written), np.int64),
+            np.array(delta, np.float32),
+            np.array(owners, np.int64),
+            np.array(rows, np.int64),
+        )
+        patches.append(Patch((table,), (Owner(f"s{index % 3}", index), Owner("shared", index))))
+    return patches
+
+
+def dense_sum(patches, dim):
+    """The sum with a row for every slot: what composing did before rows were shared."""
+    slots = np.unique(np.concatenate([np.empty(0, np.int64), *(patch.tables[0].slots for patch in patches)]))
+    delta = np.full((len(slots), dim), -0.0, dtype=np.float32)
+    for patch in patches:
+        table = patch.tables[0]
+        delta[np.searchsorted(slots, table.slots)] += table.delta[table.rows]
+    return slots, delta
+
+
+@given(shared_patches())
+def test_shared_rows_sum_to_the_bits_of_a_row_for_every_slot(patches):
+    slots, delta = dense_sum(patches, 2)
+    composition = compose(patches, 2, 1)
+    table = composition.tables[0]
+    assert table.slots.tolist() == slots.tolist()
+    assert table.dense_delta().tobytes() == delta.tobytes()
+    assert set(table.rows.tolist()) == set(range(len(table.delta)))
+    dense = [
+        Patch((TablePatch(each.slots, each.dense_delta(), each.owners),), patch.owners)
+        for patch in patches
+        for each in patch.tables
+    ]
+    same = compose(dense, 2, 1)
+    assert same.tables[0].same_as(table)
+    assert (same.owners, same.conflicts) == (composition.owners, composition.conflicts)
+    assert table.owners.tobytes() == same.tables[0].owners.tobytes()
+
+
+def subjects_patch(slots, num_slots, *, first=0, seed=0):
+    """A patch that writes one row to each `num_slots` of the slots."""
+    num_subjects = len(slots) // num_slots
+    owners = np.random.default_rng(seed).permutation(np.repeat(np.arange(num_subjects), num_slots))
+    rows = np.random.default_rng(seed).standard_normal((num_subjects, 16)).astype(np.float32)
+    names = tuple(Owner(f"s{first + index}", 0.4) for index in range(num_subjects))
+    return Patch((TablePatch(np.sort(slots), rows, owners, owners),), names)
+
+
+def test_ten_thousand_subjects_keep_ten_thousand_rows():
+    slots = np.random.default_rng(1).permutation(10_000 * 128).reshape(100, -1)
+    patches = [subjects_patch(part, 128, first=100 * index, seed=index) for index, part in enumerate(slots)]
+    started = time.process_time()
+    table = compose(patches, 16, 1).tables[0]
+    assert time.process_time() - started < 20
+    assert (table.num_slots, len(table.delta)) == (1_280_000, 10_000)
+
+
+def test_writing_the_same_subjects_again_adds_no_rows():
+    slots = np.random.default_rng(1).permutation(10_000)[:1280]
+    again = [subjects_patch(slots, 128, seed=0) for _ in range(20)]
+    assert len(compose(again, 16, 1).tables[0].delta) == 10
 
 
 def test_order_counts_to_the_bit():

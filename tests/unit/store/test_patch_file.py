@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memedit.errors import StoreCorrupt, StoreError, StoreTooNew
-from memedit.store import Owner, encode_patch, read_patch, write_patch
+from memedit.store import Owner, TablePatch, encode_patch, read_patch, write_patch
 from memedit.store.patch_file import sha256_of
 
 # The folder of a test is shared by its examples on purpose: each example writes the file afresh.
@@ -31,7 +31,7 @@ def test_a_patch_comes_back_as_it_was(tmp_path, patch):
     file = write_patch(tmp_path / "p.safetensors", patch)
     found = read_patch(file.path, sha256=file.sha256)
     for before, after in zip(patch.tables, found.tables, strict=True):
-        for part in ("slots", "delta", "owners"):
+        for part in ("slots", "delta", "owners", "rows"):
             assert getattr(after, part).dtype == getattr(before, part).dtype
             assert getattr(after, part).shape == getattr(before, part).shape
             assert getattr(after, part).tobytes() == getattr(before, part).tobytes()
@@ -65,6 +65,70 @@ def test_strided_arrays_are_written_by_value(tmp_path, factory):
     table = factory.make_table((1, 2, 3))
     strided = type(table)(table.slots, np.asfortranarray(table.delta), table.owners)
     assert encode_patch(factory.make_patch(strided)) == encode_patch(factory.make_patch(table))
+
+
+def test_a_patch_is_written_the_same_however_it_holds_its_rows(factory):
+    rows = np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0], [-0.0, 0.0]], dtype=np.float32)
+    dense = TablePatch(np.array([1, 3, 4, 8]), rows, np.zeros(4, np.int64))
+    shared = TablePatch(dense.slots, rows[[3, 1, 0, 0]], dense.owners, np.array([2, 1, 3, 0]))
+    assert encode_patch(factory.make_patch(dense)) == encode_patch(factory.make_patch(shared))
+    assert encode_patch(factory.make_patch(dense)) == encode_patch(
+        factory.make_patch(dense.with_distinct_rows())
+    )
+    bits = TablePatch(dense.slots, np.abs(rows), dense.owners)
+    assert encode_patch(factory.make_patch(dense)) != encode_patch(factory.make_patch(bits))
+
+
+def test_a_subject_of_128_slots_takes_less_than_8_kb(tmp_path, factory):
+    vector = np.random.default_rng(0).standard_normal((1, 576)).astype(np.float32)
+    table = TablePatch(
+        np.arange(128) * 7, vector, np.zeros(128, dtype=np.int64), np.zeros(128, dtype=np.int64)
+    )
+    file = write_patch(tmp_path / "p.safetensors", factory.make_patch(table))
+    assert file.num_bytes < 8000
+    assert read_patch(file.path).tables[0].same_as(table)
+
+
+def old_file(path, table, owners):
+    """What memedit wrote before rows were shared: format 1, a row for each slot, eight bytes a number."""
+    tensors = {
+        "table0.slots": table.slots,
+        "table0.delta": table.dense_delta(),
+        "table0.owners": table.owners,
+        "owners.thresholds": np.array([owner.threshold for owner in owners], dtype=np.float32),
+    }
+    named = [{"subject": owner.subject, "fact_ids": list(owner.fact_ids)} for owner in owners]
+    metadata = {"format": "memedit-patch", "format_version": "1", "owners": json.dumps(named), "seed": "7"}
+    safetensors.numpy.save_file(tensors, path, metadata=metadata)
+
+
+def test_a_file_of_format_1_is_read_and_written_as_format_2(tmp_path, patch):
+    rows = np.array([1, 0, 1])
+    table = TablePatch(np.array([3, 9, 2**40]), patch.tables[0].delta[:2], np.array([0, 1, -1]), rows)
+    old_file(tmp_path / "old.safetensors", table, patch.owners)
+    found = read_patch(tmp_path / "old.safetensors")
+    assert found.owners == patch.owners
+    assert found.metadata == {"seed": "7"}
+    assert found.tables[0].delta.tobytes() == table.dense_delta().tobytes()
+    assert found.tables[0].rows.tolist() == [0, 1, 2]
+    assert found.tables[0].same_as(table)
+    file = write_patch(tmp_path / "new.safetensors", found)
+    again = read_patch(file.path)
+    assert again.tables[0].same_as(table)
+    assert len(again.tables[0].delta) == 2
+    assert (again.owners, again.metadata) == (found.owners, found.metadata)
+
+
+def test_format_1_has_no_short_numbers(tmp_path, patch):
+    table = patch.tables[0]
+    old_file(tmp_path / "p.safetensors", table, patch.owners)
+    tensors = safetensors.numpy.load_file(tmp_path / "p.safetensors")
+    with safetensors.safe_open(tmp_path / "p.safetensors", "numpy") as opened:
+        metadata = opened.metadata()
+    tensors["table0.owners"] = tensors["table0.owners"].astype(np.int32)
+    safetensors.numpy.save_file(tensors, tmp_path / "p.safetensors", metadata=metadata)
+    with pytest.raises(StoreCorrupt, match="owners must be a numpy array, int64"):
+        read_patch(tmp_path / "p.safetensors")
 
 
 def test_other_tools_can_read_a_patch(tmp_path, patch):
@@ -116,11 +180,12 @@ def valid_file():
     tensors = {
         "table0.slots": np.array([1, 2]),
         "table0.delta": np.ones((2, 3), dtype=np.float32),
-        "table0.owners": np.array([0, -1]),
+        "table0.owners": np.array([0, -1], dtype=np.int32),
+        "table0.rows": np.array([0, 1], dtype=np.int32),
         "owners.thresholds": np.array([0.5], dtype=np.float32),
     }
     owners = json.dumps([{"subject": "Ada", "fact_ids": ["f"]}])
-    return tensors, {"format": "memedit-patch", "format_version": "1", "owners": owners}
+    return tensors, {"format": "memedit-patch", "format_version": "2", "owners": owners}
 
 
 def test_the_valid_file_that_the_next_tests_spoil_is_read(tmp_path):
@@ -133,13 +198,19 @@ def test_the_valid_file_that_the_next_tests_spoil_is_read(tmp_path):
     "spoil",
     [
         {"table0.slots": np.array([2, 1])},
-        {"table0.slots": np.array([1, 2], dtype=np.int32)},
+        {"table0.slots": np.array([1.0, 2.0])},
+        {"table0.slots": np.array([1, 2], dtype=np.uint32)},
         {"table0.slots": np.array([1])},
         {"table0.delta": np.ones((2, 3))},
         {"table0.delta": np.ones(2, dtype=np.float32)},
         {"table0.delta": np.full((2, 3), np.nan, dtype=np.float32)},
         {"table0.owners": np.array([0, 1])},
         {"table0.owners": None},
+        {"table0.rows": np.array([0, 2])},
+        {"table0.rows": np.array([-1, 0], dtype=np.int32)},
+        {"table0.rows": np.array([0])},
+        {"table0.rows": np.array([0.0, 1.0], dtype=np.float32)},
+        {"table0.rows": None},
         {"table1.slots": np.array([1])},
         {"code": np.array([1])},
         {"owners.thresholds": np.array([0.5, 0.5], dtype=np.float32)},
@@ -160,6 +231,8 @@ def test_wrong_tensors_are_refused(tmp_path, spoil):
     [
         {"format": "pt"},
         {"format_version": "one"},
+        {"format_version": "0"},
+        {"format_version": "1"},
         {"owners": "{"},
         {"owners": "[]"},
         {"owners": "[1]"},
@@ -187,5 +260,5 @@ def test_a_newer_format_names_both_versions(tmp_path):
     safetensors.numpy.save_file(
         tensors, tmp_path / "p.safetensors", metadata={**metadata, "format_version": "9"}
     )
-    with pytest.raises(StoreTooNew, match=r"version 9.*up to 1"):
+    with pytest.raises(StoreTooNew, match=r"version 9.*up to 2"):
         read_patch(tmp_path / "p.safetensors")

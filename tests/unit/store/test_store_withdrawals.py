@@ -58,7 +58,7 @@ def test_a_withdrawn_subject_is_out_of_patches_and_facts(path, filled, factory, 
     whole = filled.patch(first.id).tables[0]
     assert left.tables[0].slots.tolist() == [11, 99]
     assert left.tables[0].owners.tolist() == [0, -1]
-    assert left.tables[0].delta.tobytes() == whole.delta[2:].tobytes()
+    assert left.tables[0].dense_delta().tobytes() == whole.dense_delta()[2:].tobytes()
     for name, content in files.items():
         assert (path / "patches" / name).read_bytes() == content
     # The same state in earlier times, and as if it had not been forgotten.
