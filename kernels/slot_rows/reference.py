@@ -8,8 +8,9 @@ from torch import Tensor
 _FILTER_SHARE = 64
 # 2^64 divided by the golden ratio, as a signed number; products wrap.
 _GOLDEN = -7046029254386353131
-# Below this many look-ups one search is quicker than building the filter.
+# Up to this many look-ups, or one for so many written slots, a search is quicker than building the filter.
 _FEW_LOOKUPS = 4096
+_WRITTEN_PER_LOOKUP = 10
 
 
 def slot_rows_reference(
@@ -32,7 +33,7 @@ def slot_rows_reference(
     written = written.contiguous()
     if len(written) == 0 or slots.numel() == 0:
         return torch.full_like(slots, -1)
-    if slots.numel() <= _FEW_LOOKUPS:
+    if slots.numel() <= max(_FEW_LOOKUPS, len(written) // _WRITTEN_PER_LOOKUP):
         return _search(slots.contiguous(), written)
     mask = (1 << (len(written) * _FILTER_SHARE).bit_length()) - 1
     passes = torch.zeros(mask + 1, dtype=torch.bool, device=slots.device)
