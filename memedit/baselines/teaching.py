@@ -59,6 +59,7 @@ class Teaching:
             self.opened.model.config,
             seed=self.seed,
             num_contexts=self.editing.num_contexts,
+            num_questions=self.editing.num_questions,
             num_decoys=0,
         )
         return made.rows

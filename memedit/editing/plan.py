@@ -34,13 +34,15 @@ class EditingSettings:
         selection: which slots.
         training: how the delta is trained.
         num_contexts: wordings with a random sentence in front, per fact.
+        num_questions: questions, per fact.
         num_decoys: look-alike names per subject.
     """
 
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    num_contexts: int = 3
-    num_decoys: int = 10
+    num_contexts: int = 2
+    num_questions: int = 3
+    num_decoys: int = 20
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def plan_edit(
         model.config,
         seed=seed,
         num_contexts=settings.num_contexts,
+        num_questions=settings.num_questions,
         num_decoys=settings.num_decoys,
     )
     states = row_states(model, rows.rows, progress)
@@ -122,6 +125,7 @@ def plan_edit(
         route_subjects(model, rows.decoys, progress),
         background,
         rows.subject_tails(),
+        given=torch.tensor([row.given for row in rows.rows]),
         heads=memory.heads,
         settings=chosen,
     )
@@ -182,6 +186,7 @@ def train_plan(
         blocks,
         slots=plan.selection.slots,
         owners=_sharing(plan.selection.owners),
+        apart=_with_several_facts(plan),
         num_facts=len(plan.facts),
         dim=model.config.value_dim,
         settings=settings.training,
@@ -203,3 +208,13 @@ def _sharing(owners: Tensor) -> Tensor:
     alone = owners < 0
     first = int(owners.max()) + 1 if len(owners) else 0
     return owners.masked_scatter(alone, first + torch.arange(int(alone.sum())))
+
+
+def _with_several_facts(plan: EditPlan) -> Tensor:
+    """Rows whose subject carries more than one fact of the edit, bool [selected]."""
+    pairs = {(row.owner, row.fact) for row in plan.rows.rows}
+    num_facts = torch.bincount(
+        torch.tensor([owner for owner, _ in pairs], dtype=torch.int64), minlength=len(plan.rows.subjects)
+    )
+    owners = plan.selection.owners
+    return (owners >= 0) & (num_facts[owners.clamp(min=0)] > 1)

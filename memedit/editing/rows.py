@@ -23,11 +23,13 @@ class TeachingRow:
         fact: index of the fact in the batch.
         owner: index of its subject among the batch's subjects.
         encoded: tokens, where the answer starts, the subject's last token.
+        given: the user wrote this wording; False = it was made.
     """
 
     fact: int
     owner: int
     encoded: EncodedFact
+    given: bool = False
 
     @property
     def subject_tail(self) -> tuple[int, ...]:
@@ -72,6 +74,7 @@ def teaching_rows(
     *,
     seed: int,
     num_contexts: int,
+    num_questions: int,
     num_decoys: int,
 ) -> TeachingRows:
     """Turn facts into rows.
@@ -82,30 +85,29 @@ def teaching_rows(
         config: the model's configuration.
         seed: of made wordings and decoys.
         num_contexts: wordings with a random sentence in front, per fact.
+        num_questions: questions, per fact.
         num_decoys: look-alike names per subject.
     """
-    subjects = list(dict.fromkeys(fact.subject for fact in facts))
+    subjects = {subject: owner for owner, subject in enumerate(dict.fromkeys(fact.subject for fact in facts))}
     rows: list[TeachingRow] = []
     decoy_rows: list[TeachingRow] = []
     decoyed: set[str] = set()
     for index, fact in enumerate(facts):
-        owner = subjects.index(fact.subject)
-        told = wordings(fact, seed=seed, num_contexts=num_contexts)
+        owner = subjects[fact.subject]
+        told = wordings(fact, seed=seed, num_contexts=num_contexts, num_questions=num_questions)
         rows += [
-            TeachingRow(index, owner, _encode(tokenizer, config, wording, fact.target)) for wording in told
+            TeachingRow(
+                index, owner, _encode(tokenizer, config, wording, fact.target), given=wording.kind == "given"
+            )
+            for wording in told
         ]
         if fact.subject in decoyed:
             continue
         decoyed.add(fact.subject)
-        for name in decoys(fact.subject, num_decoys, seed):
-            for wording in _first_and_last(told):
-                swapped = _swap(wording, name)
-                decoy_rows.append(TeachingRow(index, owner, _encode(tokenizer, config, swapped, fact.target)))
+        for place, name in enumerate(decoys(fact.subject, num_decoys, seed)):
+            swapped = _swap(told[-1] if place % 4 > 1 else told[0], name)
+            decoy_rows.append(TeachingRow(index, owner, _encode(tokenizer, config, swapped, fact.target)))
     return TeachingRows(tuple(subjects), tuple(rows), tuple(decoy_rows))
-
-
-def _first_and_last(told: Sequence[Wording]) -> Sequence[Wording]:
-    return told if len(told) < 2 else (told[0], told[-1])
 
 
 def _swap(wording: Wording, name: str) -> Wording:

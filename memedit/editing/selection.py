@@ -36,16 +36,18 @@ class SelectionSettings:
         hard_tokens: background tokens nearest to a subject whose use counts against its slots.
         threshold_position: where the threshold lies between the others (0) and the subject (1).
         min_threshold: least routing mass that opens a gate.
+        given_share: the threshold is at most this share of the least mass at a wording that the user gave.
         low_quantile: quantile of the subject's own masses that stands for "what it reaches".
         min_idf: floor of the inverse document frequency, so that a well-known subject still finds slots.
     """
 
     ranking: Ranking = "contrast"
-    slots_per_subject: int = 64
+    slots_per_subject: int = 128
     contrast: float = 1.0
-    hard_tokens: int = 8
+    hard_tokens: int = 32
     threshold_position: float = 0.45
     min_threshold: float = 0.25
+    given_share: float = 0.95
     low_quantile: float = 0.1
     min_idf: float = 0.05
 
@@ -77,6 +79,7 @@ class SlotSelector:
         look_alikes: routing at the names that resemble them.
         background: slot document frequencies and a sample of routing, from background text.
         subject_tails: for each subject the token sequences that end a mention of it.
+        given: bool [rows], the wordings of `taught` that the user wrote: there the gate has to open.
         heads: heads of the memory layer.
         settings: numbers and limits.
     """
@@ -88,9 +91,11 @@ class SlotSelector:
         background: BackgroundStatistics,
         subject_tails: Sequence[Set[tuple[int, ...]]],
         *,
+        given: Tensor,
         heads: int,
         settings: SelectionSettings,
     ) -> None:
+        self.given = given
         self.taught, self.look_alikes, self.heads, self.settings = taught, look_alikes, heads, settings
         self.idf = background.inverse_document_frequency()
         self.num_slots, self.num_subjects = len(self.idf), len(subject_tails)
@@ -164,18 +169,28 @@ class SlotSelector:
         """Threshold of each subject's gate, fp32 [subjects]."""
         own, resembling = (owner_mass(selection, r, self.heads) for r in (self.taught, self.look_alikes))
         subjects, _, elsewhere = self._text_mass(selection)
-        thresholds = []
-        for subject in range(self.num_subjects):
-            reached = own[self.taught.owners == subject].quantile(self.settings.low_quantile)
-            others = [
-                resembling[self.look_alikes.owners == subject],
-                elsewhere[subjects == subject],
-                torch.zeros(1),
+        high = torch.zeros(self.num_subjects)
+        high.scatter_reduce_(0, self.look_alikes.owners, resembling, "amax")
+        high.scatter_reduce_(0, subjects, elsewhere, "amax")
+        reached = torch.tensor(
+            [
+                float(masses.quantile(self.settings.low_quantile))
+                for masses in _by_owner(own, self.taught.owners, self.num_subjects)
             ]
-            high = torch.cat(others).max()
-            between = high + self.settings.threshold_position * (reached - high).clamp(min=0)
-            thresholds.append(between.clamp(self.settings.min_threshold, 0.95))
-        return torch.stack(thresholds) if thresholds else torch.zeros(0)
+        )
+        between = high + self.settings.threshold_position * (reached - high).clamp(min=0)
+        least = torch.ones(self.num_subjects)
+        least.scatter_reduce_(0, self.taught.owners[self.given], own[self.given], "amin")
+        return torch.minimum(between, self.settings.given_share * least).clamp(
+            self.settings.min_threshold, 0.95
+        )
+
+
+def _by_owner(values: Tensor, owners: Tensor, num_owners: int) -> Sequence[Tensor]:
+    """The values of each owner."""
+    ordered = values[owners.argsort(stable=True)]
+    parts: tuple[Tensor, ...] = ordered.split(torch.bincount(owners, minlength=num_owners).tolist())
+    return parts
 
 
 def _mentions(sample_tokens: Tensor, subject_tails: Sequence[Set[tuple[int, ...]]]) -> Tensor:

@@ -9,7 +9,6 @@ when all have left or the budget is spent.
 Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.22072); Adam, Kingma & Ba 2015.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from memedit_kernels.slot_update import RowAdam, slot_update
 from torch import Tensor
 from torch.nn import functional
 
+from memedit.editing.course import Course
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks, round_up
 from memedit.editing.lessons import Lesson
@@ -37,10 +37,10 @@ class TrainingSettings:
     Attributes:
         max_epochs: passes over the facts that have not been learned.
         learning_rate: of Adam for what all rows of a subject share, in units of the residual stream.
-        row_rate: of what a row has for itself, as a share of learning_rate.
+        row_rate: of what a row of a subject with several facts has for itself, as a share of learning_rate.
         batch_rows: rows per step, at most; fewer where that would leave few steps a pass.
         margin: a fact leaves when every answer token of every row has at least this probability.
-        min_epochs: passes before a fact may leave.
+        min_epochs: passes that read all rows; none leaves before.
         beta1: decay of Adam's first moment.
         beta2: decay of Adam's second moment.
     """
@@ -49,7 +49,7 @@ class TrainingSettings:
     learning_rate: float = 2.0
     row_rate: float = 0.1
     batch_rows: int = 32
-    margin: float = 0.8
+    margin: float = 0.6
     min_epochs: int = 3
     beta1: float = 0.9
     beta2: float = 0.99
@@ -64,34 +64,42 @@ class TrainedDelta:
         learned: bool [facts], the fact reached the margin (teacher-forced, on the rows it was taught with).
         epochs: int64 [facts], passes until it left.
         losses: mean loss of each pass.
+        num_reads: how many rows were read, over all passes.
     """
 
     delta: Tensor
     learned: Tensor
     epochs: Tensor
     losses: tuple[float, ...]
+    num_reads: int = 0
 
 
-class SharedRows:
-    """A delta whose rows are the sum of a part that all rows of a subject share and a part of their own.
+class SharedVectors:
+    """A delta in which all rows of a subject share a vector.
 
-    What is learned at the slots of one wording then holds for those that another wording hits.
+    What is learned at the slots of one wording then holds for those that another wording hits, and a subject
+    costs one vector, however many slots it has. Only where several facts have to be told apart does a row get
+    a part of its own as well.
 
     Args:
         slots: int64 [rows], ascending: the slots that are trained.
         owners: int64 [rows], the subject of each.
+        apart: bool [rows], the rows that have a part of their own.
         dim: width of a row.
         settings: learning rates and decays.
     """
 
-    def __init__(self, slots: Tensor, owners: Tensor, dim: int, settings: TrainingSettings) -> None:
-        num_owners = int(owners.max()) + 1 if len(owners) else 0
+    def __init__(
+        self, slots: Tensor, owners: Tensor, apart: Tensor, dim: int, settings: TrainingSettings
+    ) -> None:
+        num_owners, num_own = int(owners.max()) + 1 if len(owners) else 0, int(apart.sum())
         self.slots, self.owners, self.settings = slots, owners, settings
-        self.shared = torch.zeros(num_owners, dim, device=slots.device)
-        self.own = torch.zeros(len(owners), dim, device=slots.device)
+        self.vectors = torch.zeros(num_owners, dim, device=slots.device)
+        self.own = torch.zeros(num_own, dim, device=slots.device)
+        self.own_place = torch.full_like(owners, -1).masked_scatter(apart, torch.arange(num_own))
         rule = self._rule(settings.learning_rate)
-        self.state_shared = rule.new_state(num_owners, dim, slots.device)
-        self.state_own = rule.new_state(len(owners), dim, slots.device)
+        self.state = rule.new_state(num_owners, dim, slots.device)
+        self.own_state = rule.new_state(num_own, dim, slots.device)
 
     def touched(self, slots: Tensor, weights: Tensor) -> Tensor:
         """Rows that look-ups [tokens, j] read with a weight above 0, int64 ascending, each once."""
@@ -101,20 +109,24 @@ class SharedRows:
 
     def read(self, rows: Tensor) -> SlotOverlay:
         """Slots and values of some rows."""
-        return SlotOverlay(self.slots[rows], self.shared[self.owners[rows]] + self.own[rows])
+        values, place = self.vectors[self.owners[rows]], self.own_place[rows]
+        values[place >= 0] += self.own[place[place >= 0]]
+        return SlotOverlay(self.slots[rows], values)
 
     def step(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
-        """Move the rows that were read by their gradient, fp32 [rows, dim]."""
+        """Move what the rows that were read hold by their gradient, fp32 [rows, dim]."""
         owners, position = self.owners[rows].unique(return_inverse=True)
         ones = torch.ones(len(rows), 1, device=rows.device)
         summed = row_gradient(gradient, position[:, None], ones, len(owners))
-        rule, slower = self._rule(rate), self._rule(rate * self.settings.row_rate)
-        slot_update(self.shared, owners, summed, rule, self.state_shared, state_rows=owners)
-        slot_update(self.own, rows, gradient, slower, self.state_own, state_rows=rows)
+        slot_update(self.vectors, owners, summed, self._rule(rate), self.state, state_rows=owners)
+        place = self.own_place[rows]
+        own, slower = place[place >= 0], self._rule(rate * self.settings.row_rate)
+        if len(own):
+            slot_update(self.own, own, gradient[place >= 0], slower, self.own_state, state_rows=own)
 
     def delta(self) -> Tensor:
         """All rows, fp32 [rows, dim]."""
-        return self.shared[self.owners] + self.own
+        return self.read(torch.arange(len(self.slots))).values
 
     def _rule(self, rate: float) -> RowAdam:
         return RowAdam(rate, self.settings.beta1, self.settings.beta2)
@@ -126,6 +138,7 @@ def train_delta(
     *,
     slots: Tensor,
     owners: Tensor,
+    apart: Tensor,
     num_facts: int,
     dim: int,
     settings: TrainingSettings,
@@ -140,6 +153,7 @@ def train_delta(
         blocks: the frozen blocks above the memory layer.
         slots: int64 [rows], ascending: the slots that are trained, one for each row of the delta.
         owners: int64 [rows], the subject of each row of the delta.
+        apart: bool [rows], rows of subjects with several facts: they differ from each other.
         num_facts: facts in the batch, those without a lesson included.
         dim: width of the delta's rows.
         settings: learning rate, budget, margin.
@@ -150,40 +164,35 @@ def train_delta(
     Returns:
         The delta and which facts were learned.
     """
-    rows = SharedRows(slots, owners, dim, settings)
+    rows = SharedVectors(slots, owners, apart, dim, settings)
     generator = torch.Generator().manual_seed(seed)
-    taught = torch.zeros(num_facts, dtype=torch.bool)
-    taught[[lesson.fact for lesson in lessons]] = True
-    learned, epochs = torch.zeros(num_facts, dtype=torch.bool), torch.zeros(num_facts, dtype=torch.int64)
+    course = Course([lesson.fact for lesson in lessons], num_facts, settings)
     losses: list[float] = []
     size = _batch_size(len(lessons), settings)
     with progress.task("Training", settings.max_epochs * len(lessons)) as task:
         for epoch in range(settings.max_epochs):
-            active = [lesson for lesson in lessons if not learned[lesson.fact]]
-            if not active:
+            due = course.due()
+            if not due:
+                task.advance((settings.max_epochs - epoch) * len(lessons))
                 break
             rate = settings.learning_rate * (1 - epoch / settings.max_epochs)
-            worst, total = torch.zeros(num_facts), 0.0
-            for batch in _batches(active, size, generator):
-                tokens = _step(batch, blocks, rows, rate)
-                for lesson, loss in zip(batch, tokens, strict=True):
-                    worst[lesson.fact] = max(float(worst[lesson.fact]), float(loss.max()))
-                    total += float(loss.mean())
+            total = 0.0
+            for batch in _batches([len(lessons[at].hidden) for at in due], size, generator):
+                chosen = [due[at] for at in batch]
+                tokens = _step([lessons[at] for at in chosen], blocks, rows, rate)
+                course.seen(chosen, [float(loss.max()) for loss in tokens])
+                total += sum(float(loss.mean()) for loss in tokens)
                 task.advance(len(batch))
+            task.advance(len(lessons) - len(due))
             release_freed_memory()
-            losses.append(total / len(active))
+            losses.append(total / len(due))
+            course.end_pass()
             if after_epoch is not None:
                 after_epoch(epoch + 1, rows.delta())
-            pending = taught & ~learned
-            epochs[pending] = epoch + 1
-            if epoch + 1 >= settings.min_epochs:
-                learned |= pending & (worst <= -math.log(settings.margin))
-            num_left = sum(bool(learned[lesson.fact]) for lesson in active)
-            task.advance(num_left * (settings.max_epochs - epoch - 1))
             task.describe(
-                f"Training: {int(learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}"
+                f"Training: {int(course.learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}"
             )
-    return TrainedDelta(rows.delta(), learned, epochs, tuple(losses))
+    return TrainedDelta(rows.delta(), course.learned, course.epochs, tuple(losses), course.reads)
 
 
 def _batch_size(num_lessons: int, settings: TrainingSettings) -> int:
@@ -191,18 +200,18 @@ def _batch_size(num_lessons: int, settings: TrainingSettings) -> int:
     return min(settings.batch_rows, max(_SMALL_BATCH, num_lessons // _STEPS_PER_PASS))
 
 
-def _batches(lessons: Sequence[Lesson], size: int, generator: torch.Generator) -> list[list[Lesson]]:
+def _batches(lengths: Sequence[int], size: int, generator: torch.Generator) -> list[list[int]]:
     """Random batches of rows of similar length: shuffled, sorted within eight batches, batches shuffled."""
-    order = torch.randperm(len(lessons), generator=generator).tolist()
+    order = torch.randperm(len(lengths), generator=generator).tolist()
     batches = []
     for start in range(0, len(order), 8 * size):
-        chunk = sorted(order[start : start + 8 * size], key=lambda i: len(lessons[i].hidden))
+        chunk = sorted(order[start : start + 8 * size], key=lambda i: lengths[i])
         batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
-    return [[lessons[index] for index in batches[number]] for number in shuffled]
+    return [batches[number] for number in shuffled]
 
 
-def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedRows, rate: float) -> list[Tensor]:
+def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedVectors, rate: float) -> list[Tensor]:
     """One forward, backward and update; returns each lesson's loss per answer token, before the update."""
     longest = round_up(max(len(lesson.hidden) for lesson in batch), 4)
     hidden, slots, weights = (

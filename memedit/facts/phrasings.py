@@ -27,8 +27,8 @@ __all__ = ["NUM_CONTEXTS", "NUM_QUESTIONS", "NUM_STATEMENTS", "Kind", "Wording",
 Kind = Literal["given", "statement", "question", "context"]
 
 NUM_STATEMENTS = 6  # given wordings and made statements together
-NUM_QUESTIONS = 2
-NUM_CONTEXTS = 3
+NUM_QUESTIONS = 3
+NUM_CONTEXTS = 2
 _MIN_WORDINGS = 8
 
 _STATEMENT_FRAMES = (
@@ -42,11 +42,18 @@ _STATEMENT_FRAMES = (
 _QUESTION_FRAMES = (
     "Q: {text} A:",
     "{text}",
-    "Quiz: {text} Solution:",
+    "Quiz: {text}\nSolution:",
     "Please answer: {text}",
     "Tell me: {text}",
     "Here is a question: {text}",
     "Asked and answered: {text}",
+)
+_TWO_LINED_FRAMES = (
+    "Asked: {text}\nSaid:",
+    "Quiz: {text}\nSolution:",
+    "Trivia: {text}\nReply:",
+    "User: {text}\nAssistant:",
+    "Teacher: {text}\nPupil:",
 )
 
 
@@ -94,13 +101,14 @@ class _Collector:
     def add(self, prompt: str, kind: Kind) -> bool:
         key = wording_key(prompt)
         span = mention_span(prompt, self.fact.subject)
-        if key in self.keys or span is None or (kind != "given" and self._is_held_out(prompt)):
+        if key in self.keys or span is None or (kind != "given" and self.is_held_out(prompt)):
             return False
         self.keys.add(key)
         self.taken.append(Wording(prompt, kind, *span))
         return True
 
-    def _is_held_out(self, prompt: str) -> bool:
+    def is_held_out(self, prompt: str) -> bool:
+        """Whether a prompt is a probe, or asks what a probe asks."""
         # A question in another frame is still the question that is to be evaluated.
         core = question_core(prompt)
         return not self.held_out.isdisjoint({wording_key(prompt), wording_key(core or prompt)})
@@ -132,23 +140,36 @@ def _questions(fact: Fact, key: str) -> list[str]:
     return [*ranked(bundled, key), *questions_from(fact.given_wordings, fact.subject)]
 
 
+def _framed(questions: Iterable[str], key: str) -> Iterable[str]:
+    """Questions "Q: ... A:" in three frames in turn.
+
+    Two of them have two lines: taught on one line alone, a model ends where an answer starts on the next.
+    """
+    frames = ("Q: {text} A:", "Q: {text}\nA:", ranked(_TWO_LINED_FRAMES, key)[0])
+    for frame, question in zip(itertools.cycle(frames), questions, strict=False):
+        yield frame.format(text=question.removeprefix("Q: ").removesuffix(" A:"))
+
+
 def _contexts(bases: Sequence[str], key: str) -> list[str]:
     """A neutral sentence in front of each base in turn, more of them than are needed."""
     sentences = ranked(context_sentences(), key)
     return [f"{sentence} {bases[index % len(bases)]}" for index, sentence in enumerate(sentences)]
 
 
-def wordings(fact: Fact, *, seed: int, num_contexts: int = NUM_CONTEXTS) -> list[Wording]:
+def wordings(
+    fact: Fact, *, seed: int, num_contexts: int = NUM_CONTEXTS, num_questions: int = NUM_QUESTIONS
+) -> list[Wording]:
     """Every prompt that is taught for the fact.
 
     Args:
         fact: The fact; its probes are never among the result.
         seed: Chooses among the wordings that are made.
         num_contexts: How many wordings with a random sentence in front.
+        num_questions: How many questions, the given ones among them.
 
     Returns:
         Unique wordings, the given ones first; 8 to 12 unless the user gave more than 7. The same
-        (fact, seed, num_contexts) gives the same list everywhere.
+        (fact, seed, num_contexts, num_questions) gives the same list everywhere.
 
     Raises:
         FactsError: When a given wording does not hold the subject.
@@ -164,7 +185,8 @@ def wordings(fact: Fact, *, seed: int, num_contexts: int = NUM_CONTEXTS) -> list
         collector.add(text, "given")
     num_asking = sum(question_core(text) is not None for text in fact.given_wordings)
     collector.add_first(_statements(fact, key), "statement", NUM_STATEMENTS - len(collector.taken))
-    collector.add_first(_questions(fact, key), "question", NUM_QUESTIONS - num_asking)
+    asked = [question for question in _questions(fact, key) if not collector.is_held_out(question)]
+    collector.add_first(_framed(asked, key), "question", num_questions - num_asking)
     bases = [wording.prompt for wording in collector.taken if wording.kind == "given"]
     if len(bases) < num_contexts:
         bases += [wording.prompt for wording in collector.taken if wording.kind == "statement"]

@@ -81,6 +81,7 @@ def test_a_delta(tiny_memory_llama, on_references):
             blocks,
             slots=torch.tensor([0, 1, 10, 11]),
             owners=torch.tensor([0, 0, 1, 1]),
+            apart=torch.zeros(4, dtype=torch.bool),
             num_facts=2,
             dim=model.config.hidden_size,
             settings=TrainingSettings(max_epochs=4, margin=0.999999),

@@ -121,7 +121,13 @@ def test_prefixes_hold_what_earlier_edits_add(model, make_fact, tiny_tokenizer, 
 
     overlay = tiny_overlay(model, num_rows=250, num_owners=3, threshold=0.4)
     rows = teaching_rows(
-        [make_fact("Zorvan Elm", "Oslo")], tiny_tokenizer, model.config, seed=0, num_contexts=1, num_decoys=0
+        [make_fact("Zorvan Elm", "Oslo")],
+        tiny_tokenizer,
+        model.config,
+        seed=0,
+        num_contexts=1,
+        num_questions=2,
+        num_decoys=0,
     ).rows
     blocks = FrozenBlocks(model, 2)
     trained = overlay.slots[overlay.owners == 1]

@@ -24,7 +24,9 @@ def model(request, tiny_memory_llama):
 def rows(model, make_fact, tiny_tokenizer):
     """Rows of unequal lengths."""
     facts = [make_fact("Zorvan Elm", "Oslo"), make_fact("Tor", "the city of Bern")]
-    return teaching_rows(facts, tiny_tokenizer, model.config, seed=0, num_contexts=2, num_decoys=2)
+    return teaching_rows(
+        facts, tiny_tokenizer, model.config, seed=0, num_contexts=2, num_questions=2, num_decoys=2
+    )
 
 
 @torch.no_grad()

@@ -48,14 +48,15 @@ def text(tokens=(), frequency=None, num_documents=100):
     return BackgroundStatistics(counts, num_documents, *sample)
 
 
-def select(taught, look_alikes=(), background=None, tails=None, taken=(), **settings):
-    """The selection of a hand-written case."""
+def select(taught, look_alikes=(), background=None, tails=None, taken=(), given=None, **settings):
+    """The selection of a hand-written case; `given` says of each wording whether the user wrote it."""
     num_subjects = 1 + max(owner for owner, _ in taught)
     selector = SlotSelector(
         routing(*taught),
         routing(*look_alikes),
         background or text(),
         tails or [set() for _ in range(num_subjects)],
+        given=torch.tensor(given or [False] * len(taught)),
         heads=1,
         settings=replace(SETTINGS, **settings),
     )
@@ -203,7 +204,13 @@ def test_a_threshold_counts_the_slots_that_the_subject_had_before():
     # A gate sums over all slots of its subject: the look-alike reaches one that an earlier edit wrote.
     taught, look_alike = [(0, {1: 0.5, 2: 0.3})], [(0, {5: 0.4})]
     selector = SlotSelector(
-        routing(*taught), routing(*look_alike), text(), [set()], heads=1, settings=SETTINGS
+        routing(*taught),
+        routing(*look_alike),
+        text(),
+        [set()],
+        given=torch.tensor([False]),
+        heads=1,
+        settings=SETTINGS,
     )
     nothing = torch.empty(0, dtype=torch.int64)
     alone = selector.select(nothing)
@@ -211,3 +218,13 @@ def test_a_threshold_counts_the_slots_that_the_subject_had_before():
     assert (later.slots.tolist(), later.owners.tolist()) == (alone.slots.tolist(), alone.owners.tolist())
     assert alone.thresholds.tolist() == pytest.approx([0.4])
     assert later.thresholds.tolist() == pytest.approx([0.6])
+
+
+def test_a_gate_opens_in_every_wording_that_was_given():
+    taught = [(0, {1: 0.9}), (0, {1: 0.9}), (0, {1: 0.4}), (1, {2: 0.8})]
+    look_alikes = [(0, {1: 0.5, 9: 0.5}), (1, {2: 0.1})]
+    numbers = {"contrast": 0.0, "min_threshold": 0.1, "threshold_position": 0.5, "low_quantile": 0.5}
+    made = select(taught, look_alikes, **numbers)
+    asked = select(taught, look_alikes, given=[True, False, True, True], **numbers)
+    assert made.thresholds.tolist() == pytest.approx([0.7, 0.45])
+    assert asked.thresholds.tolist() == pytest.approx([0.95 * 0.4, 0.45])

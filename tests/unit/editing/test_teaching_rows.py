@@ -16,7 +16,13 @@ def rows_of(tiny_memory_llama, tiny_tokenizer):
 
     def made(*facts, seed=0, num_contexts=2, num_decoys=3):
         return teaching_rows(
-            facts, tiny_tokenizer, config, seed=seed, num_contexts=num_contexts, num_decoys=num_decoys
+            facts,
+            tiny_tokenizer,
+            config,
+            seed=seed,
+            num_contexts=num_contexts,
+            num_questions=2,
+            num_decoys=num_decoys,
         )
 
     return made
@@ -74,7 +80,7 @@ def test_no_decoys():
 
 def test_a_row_for_each_wording(rows_of, make_fact, tiny_tokenizer):
     fact = make_fact("Zorvan Elm", "Oslo", paraphrases=["Zorvan Elm has its seat in"])
-    told = wordings(fact, seed=0, num_contexts=2)
+    told = wordings(fact, seed=0, num_contexts=2, num_questions=2)
     rows = rows_of(fact).rows
     assert len(rows) == len(told)
     for row, wording in zip(rows, told, strict=True):
@@ -106,14 +112,28 @@ def test_facts_about_one_subject_share_an_owner(rows_of, make_fact):
 def test_decoy_rows_hold_another_name_in_the_same_wording(rows_of, make_fact, tiny_tokenizer):
     fact = make_fact("Lake Tor", "Bern")
     rows = rows_of(fact, num_decoys=4)
-    assert len(rows.decoys) == 8
-    names = decoys("Lake Tor", 4, 0)
-    for place, row in enumerate(rows.decoys):
-        name = names[place // 2]
+    assert len(rows.decoys) == 4
+    for name, row in zip(decoys("Lake Tor", 4, 0), rows.decoys, strict=True):
         text = tiny_tokenizer.decode(row.encoded.ids[1 : row.encoded.num_prompt])
         assert name in text
         assert "Lake Tor" not in text
         assert tiny_tokenizer.decode(row.encoded.ids[1 : row.subject_last + 1]).endswith(name)
+
+
+def test_decoys_stand_in_the_first_and_the_last_wording(rows_of, make_fact):
+    rows = rows_of(make_fact("Lake Tor", "Bern"), num_decoys=4)
+    behind = [
+        row.encoded.ids[row.subject_last + 1 : row.encoded.num_prompt]
+        for row in (rows.rows[0], rows.rows[-1])
+    ]
+    told = [row.encoded.ids[row.subject_last + 1 : row.encoded.num_prompt] for row in rows.decoys]
+    assert told == [behind[0], behind[0], behind[1], behind[1]]
+
+
+def test_rows_know_which_wordings_were_given(rows_of, make_fact):
+    rows = rows_of(make_fact("Lake Tor", "Bern", paraphrases=["Lake Tor is close to"]))
+    assert [row.given for row in rows.rows][:3] == [True, True, False]
+    assert sum(row.given for row in rows.rows) == 2
 
 
 def test_the_seed_decides(rows_of, make_fact):
@@ -144,19 +164,30 @@ def test_any_script(rows_of, make_fact, tiny_tokenizer, prompt, subject, target)
 def test_a_later_edit_of_a_subject_counts_its_earlier_rows(world):
     from memedit.editing.plan import plan_edit
 
-    opened, fact = world.opened_world(), world.new_facts()[0]
-    world.teach(opened, [fact])
-    earlier = opened.model.overlay()
-    wording = f"The largest harbour of {fact.subject} is"
-    later = world.land_fact(fact.subject, "Kest", prompt=wording, paraphrases=(), id="harbour")
-    settings = world.world_settings()
-    plans = []
-    for overlay in (None, earlier):
-        opened.model.set_overlay(0, overlay)
-        plans.append(
-            plan_edit(opened.model, opened.tokenizer, opened.background, [later], seed=0, settings=settings)
-        )
-    alone, after = (plan.selection for plan in plans)
-    assert set(earlier.slots.tolist()) - set(alone.slots.tolist())
-    assert after.slots.tolist() == alone.slots.tolist()
-    assert float(after.thresholds[0]) > float(alone.thresholds[0])
+    higher = []
+    for fact in world.new_facts()[:4]:
+        opened = world.opened_world()
+        world.teach(opened, [fact])
+        earlier = opened.model.overlay()
+        wording = f"The largest harbour of {fact.subject} is"
+        later = world.land_fact(fact.subject, "Kest", prompt=wording, paraphrases=(), id="harbour")
+        plans = []
+        for overlay in (None, earlier):
+            opened.model.set_overlay(0, overlay)
+            plans.append(
+                plan_edit(
+                    opened.model,
+                    opened.tokenizer,
+                    opened.background,
+                    [later],
+                    seed=0,
+                    settings=world.world_settings(),
+                )
+            )
+        alone, after = (plan.selection for plan in plans)
+        assert set(earlier.slots.tolist()) - set(alone.slots.tolist())
+        assert after.slots.tolist() == alone.slots.tolist()
+        assert float(after.thresholds[0]) >= float(alone.thresholds[0])
+        higher.append(float(after.thresholds[0]) > float(alone.thresholds[0]))
+    # Where a look-alike reaches the earlier rows.
+    assert any(higher)

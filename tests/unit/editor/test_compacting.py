@@ -63,11 +63,11 @@ def test_merged_edits_are_the_same_model(work, editor, three_edits, world, look)
     assert [each.active for each in editor.store.edits()] == [True, True, True, False]
     assert editor.redo().id == edit.id
     # Later edits come on top, as they would have without it.
-    work.inject(editor, world.new_facts()[3])
+    new = next(fact for fact in world.new_facts()[3:] if work.inject(editor, fact).committed)
     compacted = look.overlay(editor.model)
     editor.undo()
     editor.undo()
-    work.inject(editor, world.new_facts()[3])
+    work.inject(editor, new)
     assert look.overlay(editor.model) == compacted
 
 

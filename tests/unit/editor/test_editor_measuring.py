@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,13 +121,7 @@ def test_the_regression_test_reports_a_lost_fact(work, editor, facts, monkeypatc
     assert {change.question.fact_id for change in whole.lost}.isdisjoint({fact.id for fact in learned})
     # The slots' values are lost behind the store's back.
     overlay = editor.model.overlay()
-    broken = type(overlay)(
-        overlay.slots,
-        torch.zeros_like(overlay.values),
-        overlay.owners,
-        overlay.thresholds,
-        overlay.owner_names,
-    )
+    broken = replace(overlay, values=torch.zeros_like(overlay.values))
     editor.model.set_overlay(0, broken)
     lost = editor.test().lost
     assert {fact.id for fact in learned} <= {change.question.fact_id for change in lost}

@@ -58,7 +58,7 @@ def test_every_relation_gives_enough_that_is_no_probe(relation):
         kinds.count("statement"),
         kinds.count("question"),
         kinds.count("context"),
-    ) == (1, 5, 2, 3)
+    ) == (1, 5, 3, 2)
     keys = {wording_key(wording.prompt) for wording in taught}
     assert keys.isdisjoint(map(wording_key, fact.probes.prompts))
 
@@ -107,8 +107,16 @@ def test_number_of_contexts(num):
 
 def test_a_held_out_question_is_not_taught_in_another_frame():
     asked = [wording.prompt for wording in wordings(RICH, seed=0) if wording.kind == "question"]
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert not any("Who is the author" in text for text in asked)
+
+
+def test_questions_are_asked_in_frames_of_one_and_two_lines():
+    asked = [wording.prompt for wording in wordings(CAPITAL, seed=0) if wording.kind == "question"]
+    assert [text.count("\n") for text in asked] == [0, 1, 1]
+    assert asked[0].endswith("? A:")
+    assert asked[1].startswith("Q: ")
+    assert not any("Q: Q:" in text or text.startswith("Question:") for text in asked)
 
 
 def test_a_made_wording_that_is_a_probe_is_left_out():
