@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from memedit.errors import StoreCorrupt, StoreError, UsageError
-from memedit.store import NewEdit, Owner, Store, Withdrawal, compact, compose, left_of
+from memedit.store import (
+    NewEdit,
+    Owner,
+    Patch,
+    Store,
+    TablePatch,
+    Withdrawal,
+    compact,
+    compose,
+    encode_patch,
+    left_of,
+)
 from memedit.store import compaction as compaction_module
 
 OLD = Path(__file__).parent / "store_v1"
@@ -32,6 +43,21 @@ def filled(store, factory):
     for number in (1, 2):
         store.commit(two_subjects(factory, number))
     return store
+
+
+def test_a_withdrawn_subject_takes_its_shared_row_along():
+    vectors, owners = np.eye(3, dtype=np.float32), np.array([0, 1, 0, -1, 1, 0])
+    rows = np.array([0, 1, 0, 2, 1, 0])
+    table = TablePatch(np.arange(6), vectors, owners, rows)
+    whole = Patch((table,), (Owner("Ada", 0.25, ("a",)), Owner("Bob", 0.5, ("b",))))
+    left = left_of(whole, {"Ada"})
+    assert left.tables[0].slots.tolist() == [1, 3, 4]
+    assert left.tables[0].owners.tolist() == [0, -1, 0]
+    assert np.array_equal(left.tables[0].dense_delta(), vectors[[1, 2, 1]])
+    (summed_up,) = compose([left], 3, 1).tables
+    assert np.array_equal(summed_up.delta, vectors[[1, 2]])
+    assert len(encode_patch(left)) < len(encode_patch(whole))
+    assert left_of(whole, {"Cyd"}) is whole
 
 
 def ids(facts):

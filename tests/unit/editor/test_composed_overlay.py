@@ -1,0 +1,63 @@
+"""Patches of which slots share rows, worn by a model: rows stay shared all the way."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from memedit.editor.overlays import composed_overlay, patch_of
+from memedit.store import encode_patch
+
+
+@pytest.fixture
+def model(tiny_memory_llama):
+    return tiny_memory_llama(memory_empty_base=True)
+
+
+def plan_for(slots, owners):
+    """What patch_of reads of a plan: two subjects and the slots chosen for them."""
+    facts = [SimpleNamespace(id="f0", subject="Ada"), SimpleNamespace(id="f1", subject="Bob")]
+    selection = SimpleNamespace(
+        slots=torch.tensor(slots), owners=torch.tensor(owners), thresholds=torch.tensor([0.25, 0.5])
+    )
+    return SimpleNamespace(facts=facts, selection=selection, rows=SimpleNamespace(subjects=("Ada", "Bob")))
+
+
+def test_one_vector_a_subject_is_kept_once(model):
+    owners = [0, 1] * 40
+    vectors = torch.randn(2, 48)
+    patch = patch_of(plan_for(list(range(80)), owners), vectors[owners], {})
+    (table,) = patch.tables
+    assert np.array_equal(table.delta, vectors.numpy())
+    assert table.rows.tolist() == owners
+    overlay = composed_overlay(model, [patch])
+    assert torch.equal(overlay.values, vectors)
+    assert torch.equal(overlay.values_at(torch.arange(80)), vectors[owners])
+    model.set_overlay(0, overlay)
+    assert model.memory_tables()[0].overlay_values.shape == (2, 48)
+
+
+def test_the_same_subjects_taught_again_share_the_sum(model):
+    owners = [0, 1] * 40
+    first, second = torch.randn(2, 48), torch.randn(2, 48)
+    patches = [
+        patch_of(plan_for(list(range(start, start + 80)), owners), vectors[owners], {})
+        for start, vectors in ((0, first), (40, second))
+    ]
+    overlay = composed_overlay(model, patches)
+    expected = torch.zeros(120, 48)
+    expected[:80] += first[owners]
+    expected[40:] += second[owners]
+    assert torch.equal(overlay.values_at(torch.arange(120)), expected)
+    assert len(overlay.values) == 6
+
+
+def test_rows_that_all_differ_are_worn_without_an_index(model):
+    delta = torch.randn(80, 48)
+    patch = patch_of(plan_for(list(range(80)), [0] * 80), delta, {})
+    overlay = composed_overlay(model, [patch])
+    assert overlay.rows is None
+    assert torch.equal(overlay.values, delta)
+    shared = patch_of(plan_for(list(range(80)), [0] * 80), delta[:1].expand(80, -1), {})
+    assert len(encode_patch(shared)) < len(encode_patch(patch)) / 5
