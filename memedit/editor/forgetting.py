@@ -26,11 +26,9 @@ from memedit.editor.reporting import lost_items, peak_memory_mb, versions
 from memedit.editor.results import Edit, FactOutcome, ForgettingRefused
 from memedit.editor.transaction import Injection, Trained
 from memedit.evaluation import Answered, GateDecision, Metric, Question, Retention
-from memedit.evaluation.recall import HELD_OUT_WORDING, QUESTION, TRAINED_WORDING, questions_of
-from memedit.evaluation.statistics import share_metric
+from memedit.evaluation.forgotten import forgotten
+from memedit.evaluation.recall import TRAINED_WORDING, questions_of
 from memedit.store import NewEdit, Patch, StoredFact, TablePatch, encode_patch
-
-_GREEDY = "greedy generation, natural stop"
 
 
 @dataclass(frozen=True)
@@ -216,22 +214,7 @@ def _outcome(forgetting: Forgetting, stored: StoredFact) -> FactOutcome:
 
 
 def _metrics(forgetting: Forgetting) -> dict[str, Any]:
-    pairs = list(zip(forgetting.after, forgetting.base, strict=True))
-    metrics = []
-    for group in (TRAINED_WORDING, HELD_OUT_WORDING, QUESTION):
-        same = [now.text == base.text for now, base in pairs if now.question.group == group]
-        facts = {now.question.fact_id for now, _ in pairs if now.question.group == group}
-        how = f"{_GREEDY}; answers about forgotten facts equal to the base model's, {group}"
-        metrics.append(share_metric(f"as_base_{group}", sum(same), len(same), how, num_clusters=len(facts)))
-    facts = {item.question.fact_id for item in forgetting.after}
-    how = f"{_GREEDY}; answers about forgotten facts that state the target all the same, all wordings"
-    said = sum(item.correct for item in forgetting.after)
-    metrics.append(share_metric("still_said", said, len(pairs), how, num_clusters=len(facts)))
-    num_others = len(forgetting.others_after)
-    facts = {item.question.fact_id for item in forgetting.others_after}
-    how = f"{_GREEDY}; other stored facts whose answer is the same text as before, all wordings"
-    same_others = num_others - len(_changed(forgetting))
-    metrics.append(share_metric("others_unchanged", same_others, num_others, how, num_clusters=len(facts)))
+    metrics = forgotten(forgetting.base, forgetting.after, forgetting.others_before, forgetting.others_after)
     retention, ratio, _ = forgetting.kept
     return {
         metric.name: {key: value for key, value in metric.to_json().items() if key != "name"}

@@ -35,6 +35,7 @@ FAMILY_MODULES: tuple[str, ...] = (
     "calibration_error",
     "memory_health",
     "abstention",
+    "forgotten",
 )
 """Modules of memedit.evaluation that declare metrics, in the order in which the catalogue lists them."""
 

@@ -26,6 +26,7 @@ from memedit.evaluation.assertions import (
 from memedit.evaluation.calibration_error import calibration
 from memedit.evaluation.fact_families import evaluate_facts
 from memedit.evaluation.fluency import fluency
+from memedit.evaluation.forgotten import forgotten
 from memedit.evaluation.last_written import last_written_leak
 from memedit.evaluation.lifelong import ask_batches, lifelong
 from memedit.evaluation.locality import agreement
@@ -94,6 +95,7 @@ def measured(respondent):
     judged = [abstention.Judged("f", 0.5, right=True)]
     told = Perplexity(2.0, (3.0,), (4,))
     alone += [relative_drop(opened, opened), perplexity_ratio(told, told)]
+    alone += forgotten(answered, answered, answered, answered)
     alone += abstention.abstention_metrics(judged, [True], "p")
     return {metric.name for metric in (*joined(parts).metrics, *alone)}
 
