@@ -94,17 +94,19 @@ class Base:
 class Record:
     """The JSON file: written whole after every step, so that a killed run loses one step at most."""
 
-    def __init__(self, path: Path, identity: Values) -> None:
+    def __init__(self, path: Path, identity: Values, parts: Values | None = None) -> None:
         """Read what a former run left.
 
         Args:
             path: the file.
             identity: the plan and the facts.
+            parts: what a new file holds beside; None = the parts of a lifelong run.
         Raises:
             SystemExit: the file belongs to another run.
         """
         self.path = path
-        fresh: Values = {"identity": identity, "base": None, "batches": [], "rounds": {}, "final": None}
+        parts = {"base": None, "batches": [], "rounds": {}, "final": None} if parts is None else parts
+        fresh: Values = {"identity": identity, **parts}
         self.values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else fresh
         if self.values["identity"] != identity:
             raise SystemExit(f"{path} is of another run: remove it, or give the same facts and options")
@@ -154,14 +156,18 @@ def _place(batch: int, update: int) -> Values:
     return {"batch": batch, "update": update}
 
 
-def made_with() -> Values:
-    """The command, the commit, the versions and when."""
+def made_with(recipe: str = "lifelong.py") -> Values:
+    """The command, the commit, the versions and when.
+
+    Args:
+        recipe: whose command it was.
+    """
     git = shutil.which("git")
     root = Path(__file__).resolve().parent.parent
     asked = [git, "-C", str(root), "rev-parse", "--short", "HEAD"] if git else None
     done = subprocess.run(asked, capture_output=True, text=True, check=False) if asked else None
     return {
-        "command": f"python recipes/lifelong.py {' '.join(sys.argv[1:])}",
+        "command": f"python recipes/{recipe} {' '.join(sys.argv[1:])}",
         "commit": done.stdout.strip() if done and done.returncode == 0 else None,
         "versions": versions(),
         "machine": platform.machine(),
