@@ -259,7 +259,7 @@ def world_settings(**training):
     )
     numbers = {
         "max_epochs": 16,
-        "learning_rate": 0.4,
+        "learning_rate": 1.2,
         "row_rate": 0.5,
         "batch_rows": 32,
         "margin": 0.7,

@@ -189,6 +189,7 @@ def train_plan(
         apart=_with_several_facts(plan),
         num_facts=len(plan.facts),
         dim=model.config.value_dim,
+        residual_rms=_residual_rms(plan),
         settings=settings.training,
         seed=seed,
         progress=progress,
@@ -201,6 +202,13 @@ def train_plan(
         ),
         torch.bincount(torch.tensor([row.fact for row in plan.rows.rows]), minlength=len(plan.facts)),
     )
+
+
+def _residual_rms(plan: EditPlan) -> float:
+    """Root mean square of the residual stream at the subjects' last tokens, the median over the rows."""
+    pairs = zip(plan.rows.rows, plan.states, strict=True)
+    last = torch.stack([state.hidden[row.subject_last] for row, state in pairs]).float()
+    return float(last.square().mean(-1).sqrt().median())
 
 
 def _sharing(owners: Tensor) -> Tensor:

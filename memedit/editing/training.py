@@ -10,7 +10,7 @@ Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.220
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from memedit_kernels.slot_bag import SlotOverlay, slot_bag
@@ -36,7 +36,8 @@ class TrainingSettings:
 
     Attributes:
         max_epochs: passes over the facts that have not been learned.
-        learning_rate: of Adam for what all rows of a subject share, in units of the residual stream.
+        learning_rate: of Adam for what all rows of a subject share, in units of the residual stream's root
+            mean square where the facts are written, so that one number fits models of any scale.
         row_rate: of what a row of a subject with several facts has for itself, as a share of learning_rate.
         batch_rows: rows per step, at most; fewer where that would leave few steps a pass.
         margin: a fact leaves when every answer token of every row has at least this probability.
@@ -46,7 +47,7 @@ class TrainingSettings:
     """
 
     max_epochs: int = 14
-    learning_rate: float = 2.0
+    learning_rate: float = 0.45
     row_rate: float = 0.1
     batch_rows: int = 32
     margin: float = 0.6
@@ -141,6 +142,7 @@ def train_delta(
     apart: Tensor,
     num_facts: int,
     dim: int,
+    residual_rms: float,
     settings: TrainingSettings,
     seed: int,
     progress: Progress = NULL_PROGRESS,
@@ -156,6 +158,8 @@ def train_delta(
         apart: bool [rows], rows of subjects with several facts: they differ from each other.
         num_facts: facts in the batch, those without a lesson included.
         dim: width of the delta's rows.
+        residual_rms: root mean square of the residual stream that the rows are added to: the unit of the
+            learning rate.
         settings: learning rate, budget, margin.
         seed: of the order of rows.
         progress: told of lessons done.
@@ -164,6 +168,7 @@ def train_delta(
     Returns:
         The delta and which facts were learned.
     """
+    settings = replace(settings, learning_rate=settings.learning_rate * residual_rms)
     rows = SharedVectors(slots, owners, apart, dim, settings)
     generator = torch.Generator().manual_seed(seed)
     course = Course([lesson.fact for lesson in lessons], num_facts, settings)

@@ -84,7 +84,8 @@ def test_a_delta(tiny_memory_llama, on_references):
             apart=torch.zeros(4, dtype=torch.bool),
             num_facts=2,
             dim=model.config.hidden_size,
-            settings=TrainingSettings(max_epochs=4, margin=0.999999),
+            residual_rms=1.0,
+            settings=TrainingSettings(max_epochs=4, learning_rate=2.0, margin=0.999999),
             seed=0,
         )
 

@@ -85,7 +85,7 @@ OWNERS = torch.tensor([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9])
 FACT_1 = torch.tensor([False, False, True, True] + 4 * [False] + 4 * [True])
 
 
-def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, **settings):
+def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, residual_rms=1.0, **settings):
     blocks, taught = lessons
     return train_delta(
         taught,
@@ -95,10 +95,17 @@ def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, **settings):
         apart=torch.zeros(len(OWNERS), dtype=torch.bool),
         num_facts=num_facts,
         dim=blocks.head.weight.shape[1],
+        residual_rms=residual_rms,
         settings=replace(SETTINGS, **settings),
         seed=seed,
         progress=progress,
     )
+
+
+def test_the_learning_rate_is_in_units_of_the_residual_stream(lessons):
+    doubled = train(lessons, residual_rms=2.0, max_epochs=5)
+    assert torch.equal(doubled.delta, train(lessons, learning_rate=2.0, max_epochs=5).delta)
+    assert not torch.equal(doubled.delta, train(lessons, max_epochs=5).delta)
 
 
 @torch.no_grad()
