@@ -17,7 +17,8 @@ Commands:  python recipes/real_facts.py --data ../shared/data --num 150 --split 
            ... --smoke              four facts and three variants, to see that everything works
            python recipes/ablations.py --table ablations.json    the results as a markdown table
 Needs:     pip install 'memedit[recipes]' for real_facts.py and --plot
-Time:      TIME
+Time:      --routing-only with 40 facts and four variants 20 s of processor time, of which a variant with the
+           same wordings and decoys takes 0.2 s; an edit as long as teaching the facts and asking everything.
 Result:    the JSON file and a table; docs/ablations.md says what each variant changes.
 """
 
@@ -152,7 +153,8 @@ def _keep(record: Record, part: str, variant: Variant, found: Values, say: Calla
         default = record.values[part][DEFAULT]["items"]
         entry["against_default"] = differences(found["items"], default, record.values["identity"]["seed"])
     record.save(**{part: {**record.values[part], variant.name: entry}})
-    say(f"{variant.name}: {', '.join(f'{name} {text}' for name, text in cells(entry).items())}")
+    shown = (f"{name} {text}".replace("\n", " / ") for name, text in cells(entry).items())
+    say(f"{variant.name}: {', '.join(shown)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
