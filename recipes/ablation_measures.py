@@ -102,7 +102,8 @@ def _measured(bench: Bench, base: Base) -> tuple[dict[str, Values], dict[str, It
     """Metrics and items of the model as it is."""
     yardstick = bench.yardstick
     answered = yardstick.ask(all_questions(bench.facts, bench.seed))
-    metrics, items = by_group(answered), {}
+    metrics = by_group(answered)
+    items: dict[str, Items] = {}
     for name in metrics:
         of_group = [item for item in answered if item.question.group == name]
         items[name] = [(item.question.fact_id, float(item.correct)) for item in of_group]

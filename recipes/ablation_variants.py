@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from memedit.editing.plan import EditingSettings
 from memedit.editing.selection import Ranking
@@ -54,6 +55,8 @@ def variants(default: EditingSettings) -> list[Variant]:
         ("num_decoys=0", replace(default, num_decoys=0)),
         ("num_decoys=10", replace(default, num_decoys=10)),
     ]
+    selected: list[tuple[str, dict[str, Any]]]
+    trained: list[tuple[str, dict[str, Any]]]
     selected = [(f"slots_per_subject={num}", {"slots_per_subject": num}) for num in (16, 32, 64)]
     selected += [
         ("contrast=0", {"contrast": 0.0}),
