@@ -38,11 +38,12 @@ def _work(out: Path, words: Sequence[str]) -> None:
     with rich_progress() as progress:
         from memedit.baselines.folder import Folder
         from memedit.baselines.work import Work
+        from memedit.editing.routing_trials import choose_routing
         from memedit.modeling.opening import open_model
 
         folder = Folder(out)
         plan = folder.plan()
-        opened = open_model(plan.model, background=plan.background, progress=progress)
+        opened = open_model(plan.model, background=plan.background, choose=choose_routing, progress=progress)
         Work(opened, folder, progress=progress).do(words)
 
 

@@ -9,12 +9,17 @@ How: a thin layer over `memedit.modeling.opening`; torch is imported with it, no
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from memedit.cli.options import json_option, print_json
 from memedit.errors import UsageError
+
+if TYPE_CHECKING:
+    from memedit.modeling.calibration import RoutingTrial
 
 __all__ = ["retrofit"]
 
@@ -38,12 +43,13 @@ Examples:
 @click.option(
     "--layer",
     type=click.IntRange(min=0),
-    help="Block that carries the memory layer, counted from 0; default: a fifth of the way up.",
+    help="Block that carries the memory layer, counted from 0; default: found by a short trial on "
+    "made-up names, together with the temperature.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the calibration."
 )
-@json_option("model, out, layer, num_slots, background_documents, size_bytes, seconds")
+@json_option("model, out, layer, temperature, trials, num_slots, background_documents, size_bytes, seconds")
 def retrofit(
     *, model: str, out: Path, background: Path | None, layer: int | None, seed: int, as_json: bool
 ) -> None:
@@ -59,12 +65,15 @@ def retrofit(
     started = time.monotonic()
     with rich_progress() as progress:
         with progress.task("Loading memedit", None):
+            from memedit.editing.routing_trials import choose_routing
             from memedit.modeling.calibration import RoutingSettings
             from memedit.modeling.opening import RETROFIT_FILE, retrofit_folder
             from memedit.modeling.retrofit import load_retrofit
         # A retrofit that is shipped or cached fits the default settings.
         settings = None if layer is None and seed == 0 else RoutingSettings(layer=layer, seed=seed)
-        retrofit_folder(model, out, background=background, settings=settings, progress=progress)
+        retrofit_folder(
+            model, out, background=background, settings=settings, choose=choose_routing, progress=progress
+        )
         fitted = load_retrofit(out / RETROFIT_FILE)
     num_slots = fitted.settings.num_keys**2
     size_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
@@ -73,6 +82,8 @@ def retrofit(
         "model": model,
         "out": str(out),
         "layer": fitted.settings.layer,
+        "temperature": fitted.settings.temperature,
+        "trials": [asdict(trial) for trial in fitted.trials],
         "num_slots": num_slots,
         "background_documents": fitted.background.num_documents,
         "size_bytes": size_bytes,
@@ -85,4 +96,15 @@ def retrofit(
         f"{model} with a memory layer of {num_slots:,} slots at block {fitted.settings.layer} is in {out} "
         f"({size_bytes / 1e6:,.0f} MB, {seconds:.1f} s)"
     )
+    for trial in fitted.trials:
+        click.echo(_told(trial))
     click.echo(f"  memedit inject facts.jsonl --model {out}")
+
+
+def _told(trial: RoutingTrial) -> str:
+    """One line on what a layer and temperature gave."""
+    return (
+        f"  block {trial.layer:>2}, temperature {trial.temperature:>4g}: gates opened in "
+        f"{trial.opened:.0%} of {trial.num_contexts} unseen contexts, at {trial.leaked:.0%} of "
+        f"{trial.num_look_alikes} look-alikes{' (chosen)' if trial.chosen else ''}"
+    )

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from memedit.editing.routing_trials import choose_routing
 from memedit.editor.session import Editor
 from memedit.modeling import model_fingerprint
 from memedit.modeling.opening import open_model
@@ -44,7 +45,7 @@ def open_editor(
         MemeditError: when the model or the store cannot be used; the message says why and what to do.
     """
     named = model or _recorded_model(Path(store)) or DEFAULT_MODEL
-    opened = open_model(named, background=background, progress=progress)
+    opened = open_model(named, background=background, choose=choose_routing, progress=progress)
     with ExitStack() as closing:
         folder = Path(store)
         if dry_run and not _holds_store(folder):

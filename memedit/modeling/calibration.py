@@ -12,6 +12,7 @@ window, its mixed lengths and the name groups are ours.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ class RoutingSettings:
     """How a retrofit routes.
 
     Attributes:
-        layer: block that carries the memory layer; None = a fifth of the way up.
+        layer: block that carries the memory layer; None = chosen by trial (RoutingChooser), with the
+            temperature, or a fifth of the way up where nobody is there to choose.
         num_keys: sub-keys per half, n; the table has n * n slots.
         key_dim: width of a head's query, both halves together.
         head_windows: for each head, how many tokens its query sees.
@@ -56,6 +58,63 @@ class RoutingSettings:
     name_weight: float = 1.0
     kmeans_steps: int = 6
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class RoutingTrial:
+    """How the gates of made-up names behaved with one layer and temperature.
+
+    Attributes:
+        layer: block that carried the memory layer.
+        temperature: factor on the cosines before the softmax.
+        opened: share of unseen contexts in which a name's gate opened, 0 to 1.
+        leaked: share of look-alikes at which a gate opened, 0 to 1.
+        num_contexts: contexts that `opened` counts.
+        num_look_alikes: look-alikes that `leaked` counts.
+        chosen: the retrofit routes like this.
+    """
+
+    layer: int
+    temperature: float
+    opened: float
+    leaked: float
+    num_contexts: int
+    num_look_alikes: int
+    chosen: bool = False
+
+
+class RoutingChooser(Protocol):
+    """Tries layers and temperatures where the user gives no layer.
+
+    Trials need slot selection, which lies above this package: memedit.editing.routing_trials has them.
+    """
+
+    def __call__(
+        self,
+        llama: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Sequence[int]],
+        openings: Sequence[str],
+        settings: RoutingSettings,
+        *,
+        bos: Sequence[int],
+        progress: Progress = NULL_PROGRESS,
+    ) -> tuple[RoutingSettings, tuple[RoutingTrial, ...]]:
+        """Choose.
+
+        Args:
+            llama: the model; it is read only.
+            tokenizer: its tokenizer.
+            rows: background documents as tokens.
+            openings: sentences of background text.
+            settings: sizes and seeds.
+            bos: begin tokens.
+            progress: told of what is done.
+
+        Returns:
+            The settings with layer and temperature, and what was tried.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +158,7 @@ def name_windows(
         fp16 [sentences, window, hidden_size].
     """
     bos = bos_ids(tokenizer, model.config) if bos is None else bos
-    rows = [_up_to_name(tokenizer, bos, text, name) for text, name in sentences]
+    rows = [up_to_name(tokenizer, bos, text, name) for text, name in sentences]
     found = torch.empty(len(rows), window, model.config.hidden_size, dtype=torch.float16)
     with progress.task("Reading names in context", len(rows)) as task:
         for batch in length_batches([len(row) for row in rows], BATCH_TOKENS):
@@ -112,8 +171,15 @@ def name_windows(
     return found
 
 
-def _up_to_name(tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], text: str, name: str) -> list[int]:
-    """Tokens of the text up to the last token that holds a character of the name."""
+def up_to_name(tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], text: str, name: str) -> list[int]:
+    """Return the tokens of a text up to the last token that holds a character of the name.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        bos: tokens put in front.
+        text: holds the name; its last occurrence counts.
+        name: the name.
+    """
     end = text.rindex(name) + len(name)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     kept = [

@@ -34,6 +34,23 @@ def ffn_inputs(
         The residual stream after the block's attention and its normalised form, both
         [batch, time, hidden_size].
     """
+    return ffn_inputs_of(model, [layer], ids)[layer]
+
+
+@torch.no_grad()
+def ffn_inputs_of(
+    model: LlamaForCausalLM | MemoryLlamaForCausalLM, layers: Sequence[int], ids: Tensor
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Run the lower blocks once for several blocks' FFN inputs.
+
+    Args:
+        model: a Llama, with or without memory layers.
+        layers: indices of the blocks.
+        ids: int64 [batch, time], begin token first, padded on the right.
+
+    Returns:
+        What ffn_inputs returns, for each block.
+    """
     decoder = model.model
     hidden = decoder.embed_tokens(ids)
     positions = torch.arange(ids.shape[1], device=ids.device)[None]
@@ -45,12 +62,15 @@ def ffn_inputs(
     # A memory layer below the block needs its tables; a plain Llama's blocks know none.
     has_memory = isinstance(model, MemoryLlamaForCausalLM)
     tables = {"memory_step": MemoryStep(tuple(decoder.tables()), None)} if has_memory else {}
-    for block in decoder.layers[:layer]:
-        hidden = block(hidden, **step, **tables)
-    block = decoder.layers[layer]
-    attended, _ = block.self_attn(hidden_states=block.input_layernorm(hidden), **step)
-    residual = hidden + attended
-    return residual, block.post_attention_layernorm(residual)
+    found = {}
+    for index, block in enumerate(decoder.layers[: max(layers) + 1]):
+        if index in layers:
+            attended, _ = block.self_attn(hidden_states=block.input_layernorm(hidden), **step)
+            residual = hidden + attended
+            found[index] = (residual, block.post_attention_layernorm(residual))
+        if index < max(layers):
+            hidden = block(hidden, **step, **tables)
+    return found
 
 
 def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

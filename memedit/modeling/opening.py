@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.background import BackgroundStatistics, read_background, self_written_text
-from memedit.modeling.calibration import RoutingSettings
+from memedit.modeling.calibration import RoutingChooser, RoutingSettings
 from memedit.modeling.fingerprint import weights_digest
 from memedit.modeling.loading import load_memory_llama
 from memedit.modeling.model import MemoryLlamaForCausalLM
@@ -58,7 +58,11 @@ class OpenedModel:
 
 
 def open_model(
-    name: str, *, background: str | os.PathLike[str] | None = None, progress: Progress = NULL_PROGRESS
+    name: str,
+    *,
+    background: str | os.PathLike[str] | None = None,
+    choose: RoutingChooser | None = None,
+    progress: Progress = NULL_PROGRESS,
 ) -> OpenedModel:
     """Load a model and give it memory layers where it has none.
 
@@ -66,6 +70,7 @@ def open_model(
         name: a named model, a local folder or a hub id.
         background: background text for calibration; None = a shipped or cached retrofit, or self-written
             text.
+        choose: chooses where a plain Llama is calibrated, see fit_retrofit.
         progress: told of what takes time.
 
     Raises:
@@ -83,7 +88,7 @@ def open_model(
             model, statistics = _memory_llama(folder)
             return _frozen(OpenedModel(lasting, model, tokenizer, statistics))
         llama = _plain_llama(folder)
-    retrofit = _retrofit_of(name, llama, tokenizer, background, progress)
+    retrofit = _retrofit_of(name, llama, tokenizer, background, progress, choose=choose)
     return _frozen(OpenedModel(lasting, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
 
 
@@ -101,6 +106,7 @@ def retrofit_folder(
     *,
     background: str | os.PathLike[str] | None = None,
     settings: RoutingSettings | None = None,
+    choose: RoutingChooser | None = None,
     progress: Progress = NULL_PROGRESS,
 ) -> Path:
     """Retrofit a plain Llama and write it as a Hugging Face folder.
@@ -110,6 +116,7 @@ def retrofit_folder(
         out: the folder to write; it must not hold a model yet.
         background: background text; None = text that the model writes itself, or what was shipped with it.
         settings: routing settings; None = the defaults.
+        choose: chooses where the settings name no layer, see fit_retrofit.
         progress: told of what takes time.
 
     Returns:
@@ -126,7 +133,7 @@ def retrofit_folder(
     if _has_memory(folder):
         raise UsageError(f"{name} has memory layers already", remedy="Use it as --model as it is.")
     llama, tokenizer = _plain_llama(folder), _tokenizer(folder)
-    retrofit = _retrofit_of(name, llama, tokenizer, background, progress, settings)
+    retrofit = _retrofit_of(name, llama, tokenizer, background, progress, settings, choose)
     apply_retrofit(llama, retrofit).save_pretrained(target)
     tokenizer.save_pretrained(target)
     save_retrofit(target / RETROFIT_FILE, retrofit)
@@ -209,6 +216,7 @@ def _retrofit_of(
     background: str | os.PathLike[str] | None,
     progress: Progress,
     settings: RoutingSettings | None = None,
+    choose: RoutingChooser | None = None,
 ) -> Retrofit:
     """Find or calibrate the retrofit of a plain Llama."""
     shipped = resources.files("memedit.modeling").joinpath(f"data/{name}.safetensors")
@@ -217,9 +225,9 @@ def _retrofit_of(
             return load_retrofit(path)
     settings = settings or RoutingSettings()
     texts = None if background is None else read_background(Path(background))
-    about = json.dumps(
-        [asdict(settings), None if texts is None else hashlib.sha256("".join(texts).encode()).hexdigest()]
-    )
+    chosen = ["chosen by trial"] if settings.layer is None and choose is not None else []
+    digest = None if texts is None else hashlib.sha256("".join(texts).encode()).hexdigest()
+    about = json.dumps([asdict(settings), digest, *chosen])
     cached = cache_root() / "retrofits" / f"{weights_digest(llama, about)[:32]}.safetensors"
     if cached.is_file():
         return load_retrofit(cached)
@@ -232,7 +240,9 @@ def _retrofit_of(
             bos=None if bos is None else [bos],
             progress=progress,
         )
-    retrofit = fit_retrofit(llama, tokenizer, texts, settings, bos_token_id=bos, progress=progress)
+    retrofit = fit_retrofit(
+        llama, tokenizer, texts, settings, bos_token_id=bos, choose=choose, progress=progress
+    )
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_name(f".{cached.name}.{os.getpid()}.tmp")
     try:

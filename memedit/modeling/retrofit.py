@@ -28,7 +28,9 @@ from memedit.modeling.background import (
 )
 from memedit.modeling.calibration import (
     Routing,
+    RoutingChooser,
     RoutingSettings,
+    RoutingTrial,
     calibration_sentences,
     fit_routing,
     name_windows,
@@ -52,12 +54,14 @@ class Retrofit:
         background: slot document frequencies.
         settings: how it was fitted; settings.layer is a number.
         bos_token_id: begin token that memedit puts in front of prompts; None = what the tokenizer names.
+        trials: what was tried to choose layer and temperature; empty when the layer was given.
     """
 
     routing: Routing
     background: BackgroundStatistics
     settings: RoutingSettings
     bos_token_id: int | None
+    trials: tuple[RoutingTrial, ...] = ()
 
 
 def fit_retrofit(
@@ -67,6 +71,7 @@ def fit_retrofit(
     settings: RoutingSettings | None = None,
     *,
     bos_token_id: int | None = None,
+    choose: RoutingChooser | None = None,
     progress: Progress = NULL_PROGRESS,
 ) -> Retrofit:
     """Calibrate a retrofit for a plain Llama.
@@ -77,6 +82,7 @@ def fit_retrofit(
         texts: background text.
         settings: sizes and seeds; None = the defaults.
         bos_token_id: begin token; None = what the tokenizer names.
+        choose: chooses layer and temperature where the settings name no layer; None = a fifth of the way up.
         progress: told of what is done.
 
     Returns:
@@ -86,8 +92,6 @@ def fit_retrofit(
         UsageError: when the texts are too short to count anything in.
     """
     settings = settings or RoutingSettings()
-    layer = llama.config.num_hidden_layers // 5 if settings.layer is None else settings.layer
-    settings = replace(settings, layer=layer)
     bos = bos_ids(tokenizer, llama.config) if bos_token_id is None else [bos_token_id]
     rows = documents(tokenizer, bos, texts, limit=NUM_DOCUMENTS)
     if not rows:
@@ -95,9 +99,15 @@ def fit_retrofit(
             f"background: got {len(texts)} texts, each of fewer than some 16 tokens, expected general prose",
             remedy="Give some 50 pages of general text.",
         )
+    openings = opening_sentences(texts)
+    trials: tuple[RoutingTrial, ...] = ()
+    if settings.layer is None and choose is not None:
+        settings, trials = choose(llama, tokenizer, rows, openings, settings, bos=bos, progress=progress)
+    layer = llama.config.num_hidden_layers // 5 if settings.layer is None else settings.layer
+    settings = replace(settings, layer=layer)
     states = background_states(llama, layer, rows, progress)
     names = calibration_names()
-    told = calibration_sentences(names, opening_sentences(texts), seed=settings.seed)
+    told = calibration_sentences(names, openings, seed=settings.seed)
     flat = [pair for sentences in told for pair in sentences]
     window = max(settings.head_windows)
     windows = name_windows(llama, tokenizer, layer, flat, window, bos=bos, progress=progress)
@@ -106,7 +116,8 @@ def fit_retrofit(
         routing = fit_routing(windows, [name.group for name in names], states, settings)
     empty = BackgroundStatistics.empty(settings.num_keys**2)
     model = apply_retrofit(llama, Retrofit(routing, empty, settings, bos_token_id))
-    return Retrofit(routing, count_slots(model, rows, states, progress), settings, bos_token_id)
+    background = count_slots(model, rows, states, progress)
+    return Retrofit(routing, background, settings, bos_token_id, trials)
 
 
 def apply_retrofit(llama: LlamaForCausalLM, retrofit: Retrofit) -> MemoryLlamaForCausalLM:
@@ -166,6 +177,7 @@ def save_retrofit(path: str | Path, retrofit: Retrofit) -> None:
         "settings": asdict(settings),
         "num_documents": retrofit.background.num_documents,
         "bos_token_id": retrofit.bos_token_id,
+        "trials": [asdict(trial) for trial in retrofit.trials],
     }
     save_file(tensors, str(path), metadata={"memedit": json.dumps(about)})
 
@@ -215,4 +227,6 @@ def _assembled(about: dict[str, Any], tensors: dict[str, Tensor]) -> Retrofit:
         tensors["sample_weights"],
         tensors["sample_tokens"],
     )
-    return Retrofit(routing, background, settings, about["bos_token_id"])
+    # Retrofits of earlier versions know of no trials.
+    trials = tuple(RoutingTrial(**trial) for trial in about.get("trials", ()))
+    return Retrofit(routing, background, settings, about["bos_token_id"], trials)

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from memedit.editing.routing_trials import choose_routing
+from memedit.modeling.calibration import RoutingTrial
 from memedit.modeling.opening import RETROFIT_FILE
 
 
@@ -15,7 +17,8 @@ def calls(monkeypatch):
     """Calls of a fake `retrofit_folder`, which writes 1,000 bytes that stand for a retrofit."""
     seen = []
 
-    def retrofit_folder(model, out, *, background, settings, progress):
+    def retrofit_folder(model, out, *, background, settings, choose, progress):
+        assert choose is choose_routing
         seen.append((model, out, background, settings))
         out.mkdir(exist_ok=True)
         (out / RETROFIT_FILE).write_bytes(bytes(1000))
@@ -24,7 +27,12 @@ def calls(monkeypatch):
     def load_retrofit(path):
         assert path.stat().st_size == 1000
         return SimpleNamespace(
-            settings=SimpleNamespace(layer=6, num_keys=16), background=SimpleNamespace(num_documents=250)
+            settings=SimpleNamespace(layer=6, num_keys=16, temperature=10.0),
+            background=SimpleNamespace(num_documents=250),
+            trials=(
+                RoutingTrial(5, 20.0, 0.9, 0.25, 200, 100),
+                RoutingTrial(6, 10.0, 0.95, 0.1, 200, 100, chosen=True),
+            ),
         )
 
     monkeypatch.setattr("memedit.modeling.opening.retrofit_folder", retrofit_folder)
@@ -41,6 +49,12 @@ def test_options_and_text(calls, run, tmp_path):
     assert (settings.layer, settings.seed) == (3, 5)
     assert "256 slots at block 6 is in out" in result.stdout
     assert "memedit inject facts.jsonl --model out" in result.stdout
+    tried = [line.strip() for line in result.stdout.splitlines() if "look-alikes" in line]
+    gates = "gates opened in {} of 200 unseen contexts, at {} of 100 look-alikes"
+    assert tried == [
+        "block  5, temperature   20: " + gates.format("90%", "25%"),
+        "block  6, temperature   10: " + gates.format("95%", "10%") + " (chosen)",
+    ]
 
 
 def test_json(calls, run):
@@ -48,10 +62,16 @@ def test_json(calls, run):
     assert (result.exit_code, result.stderr) == (0, "")
     described = json.loads(result.stdout)
     assert described.pop("seconds") >= 0
+    trials = described.pop("trials")
+    assert [(trial["layer"], trial["opened"], trial["chosen"]) for trial in trials] == [
+        (5, 0.9, False),
+        (6, 0.95, True),
+    ]
     assert described == {
         "model": "my-llama",
         "out": "out",
         "layer": 6,
+        "temperature": 10.0,
         "num_slots": 256,
         "background_documents": 250,
         "size_bytes": 1000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,20 @@ def test_another_text_or_model_is_calibrated_for_itself(plain, text, tiny_tokeni
     open_model(str(other), background=text)
     assert calibrations == [5, 6, 6]
     assert len(cached()) == 3
+
+
+def test_a_layer_chosen_by_trial_is_cached_apart(plain, text, calibrations):
+    def choose(llama, tokenizer, rows, openings, settings, *, bos, progress):
+        return replace(settings, layer=2, temperature=7.0), ()
+
+    first = open_model(str(plain), background=text)
+    for _ in range(2):
+        tried = open_model(str(plain), background=text, choose=choose)
+        assert list(tried.model.memory_layers()) == [2]
+        assert tried.model.config.memory_temperature == 7.0
+    assert list(first.model.memory_layers()) == [0]
+    assert calibrations == [5, 5]
+    assert len(cached()) == 2
 
 
 def test_without_text_the_model_writes_its_own(plain, calibrations, monkeypatch):
