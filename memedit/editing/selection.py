@@ -45,7 +45,7 @@ class SelectionSettings:
     slots_per_subject: int = 128
     contrast: float = 1.0
     hard_tokens: int = 32
-    threshold_position: float = 0.45
+    threshold_position: float = 0.5
     min_threshold: float = 0.25
     given_share: float = 0.95
     low_quantile: float = 0.1
