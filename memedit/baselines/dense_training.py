@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memedit.baselines.teaching import Teaching
+from memedit.editing.batches import shuffled_batches
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import round_up
 from memedit.modeling import EncodedFact, MemoryLlamaForCausalLM
@@ -93,17 +94,6 @@ def train_dense(
 def _schedule(step: int, num_steps: int) -> float:
     """A short rise, then a line down to zero."""
     return min(1.0, (step + 1) / max(1.0, _WARM_UP * num_steps)) * (1 - step / num_steps)
-
-
-def shuffled_batches(lengths: Sequence[int], size: int, generator: torch.Generator) -> list[list[int]]:
-    """Random batches of rows of similar length: shuffled, sorted within eight batches, batches shuffled."""
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches = []
-    for start in range(0, len(order), 8 * size):
-        chunk = sorted(order[start : start + 8 * size], key=lambda index: lengths[index])
-        batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
-    shuffled = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[number] for number in shuffled]
 
 
 def answer_loss(rows: Sequence[EncodedFact], hidden: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:

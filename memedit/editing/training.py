@@ -20,6 +20,7 @@ from memedit_kernels.slot_update import RowAdam, slot_update
 from torch import Tensor
 from torch.nn import functional
 
+from memedit.editing.batches import shuffled_batches
 from memedit.editing.course import Course
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks, round_up
@@ -181,8 +182,9 @@ def train_delta(
                 task.advance((settings.max_epochs - epoch) * len(lessons))
                 break
             rate = settings.learning_rate * (1 - epoch / settings.max_epochs)
+            lengths = [len(lessons[at].hidden) for at in due]
             total = 0.0
-            for batch in _batches([len(lessons[at].hidden) for at in due], size, generator):
+            for batch in shuffled_batches(lengths, size, generator):
                 chosen = [due[at] for at in batch]
                 tokens = _step([lessons[at] for at in chosen], blocks, rows, rate)
                 course.seen(chosen, [float(loss.max()) for loss in tokens])
@@ -203,17 +205,6 @@ def train_delta(
 def _batch_size(num_lessons: int, settings: TrainingSettings) -> int:
     """Rows per step: few facts get small batches, for they need as many steps as many facts do."""
     return min(settings.batch_rows, max(_SMALL_BATCH, num_lessons // _STEPS_PER_PASS))
-
-
-def _batches(lengths: Sequence[int], size: int, generator: torch.Generator) -> list[list[int]]:
-    """Random batches of rows of similar length: shuffled, sorted within eight batches, batches shuffled."""
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches = []
-    for start in range(0, len(order), 8 * size):
-        chunk = sorted(order[start : start + 8 * size], key=lambda i: lengths[i])
-        batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
-    shuffled = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[number] for number in shuffled]
 
 
 def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedVectors, rate: float) -> list[Tensor]:
