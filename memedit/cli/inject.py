@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memedit.cli.datasets import dataset_options, noted_records
-from memedit.cli.options import finite, json_option, model_option, print_json, stop, store_option
+from memedit.cli.options import (
+    finite,
+    json_option,
+    max_perplexity_ratio_option,
+    model_option,
+    print_json,
+    stop,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from memedit.editor import Edit
@@ -66,14 +74,7 @@ class _Request:
     show_default=True,
     help="Share of the retained facts that may be lost; a loss beyond it, and beyond chance, is refused.",
 )
-@click.option(
-    "--max-perplexity-ratio",
-    type=click.FloatRange(min=1),
-    callback=finite,
-    default=1.02,
-    show_default=True,
-    help="How much perplexity on general text may grow, as a factor.",
-)
+@max_perplexity_ratio_option
 @click.option("--text", type=_FILE, help="General text for the perplexity; default: prose that is shipped.")
 @click.option(
     "--background",

@@ -1,7 +1,7 @@
 """Options that several commands share, and how a command ends otherwise than by an error.
 
-What: `store_option`, `model_option`, `json_option`, `print_json`, `stop`, and the checks `was_given` and
-`require_folder_of`.
+What: `store_option`, `model_option`, `max_perplexity_ratio_option`, `json_option`, `print_json`, `stop`, and the
+checks `was_given` and `require_folder_of`.
 Why: one name, one help text and one default for one thing.
 """
 
@@ -21,6 +21,7 @@ from memedit.errors import UsageError
 __all__ = [
     "finite",
     "json_option",
+    "max_perplexity_ratio_option",
     "model_option",
     "print_json",
     "require_folder_of",
@@ -51,6 +52,18 @@ def store_option(function: _Function) -> _Function:
         default=Path(".memedit"),
         show_default=True,
         help="The folder that holds the edits.",
+    )(function)
+
+
+def max_perplexity_ratio_option(function: _Function) -> _Function:
+    """Add --max-perplexity-ratio to a command whose edit the gate judges."""
+    return click.option(
+        "--max-perplexity-ratio",
+        type=click.FloatRange(min=1),
+        callback=finite,
+        default=1.02,
+        show_default=True,
+        help="How much perplexity on general text may grow, as a factor.",
     )(function)
 
 

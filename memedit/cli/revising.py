@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memedit.cli.options import finite, json_option, model_option, print_json, store_option
+from memedit.cli.options import (
+    finite,
+    json_option,
+    max_perplexity_ratio_option,
+    model_option,
+    print_json,
+    store_option,
+)
 from memedit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,14 +63,7 @@ Exit codes: 0 done; 1 refused: a fact is still answered, or other knowledge woul
     show_default=True,
     help="Share of other retained facts that may be lost; a loss beyond it, and beyond chance, is refused.",
 )
-@click.option(
-    "--max-perplexity-ratio",
-    type=click.FloatRange(min=1),
-    callback=finite,
-    default=1.02,
-    show_default=True,
-    help="How much perplexity on general text may grow, as a factor.",
-)
+@max_perplexity_ratio_option
 @_TEXT
 @click.option(
     "--gate",
