@@ -1,7 +1,7 @@
 """Options that several commands share, and how a command ends otherwise than by an error.
 
-What: `store_option`, `model_option`, `max_perplexity_ratio_option`, `json_option`, `print_json`, `stop`, and the
-checks `was_given` and `require_folder_of`.
+What: `store_option`, `model_option`, `max_perplexity_ratio_option`, `json_option`, `print_json`, `stop`, and
+the checks `was_given` and `require_folder_of`.
 Why: one name, one help text and one default for one thing.
 """
 
