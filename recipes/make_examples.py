@@ -218,14 +218,14 @@ class Base:
     """The base model, asked as `memedit inject` asks it."""
 
     def __init__(self, model: str) -> None:
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from memedit.modeling.arithmetic import computing
         from memedit.modeling.named_models import resolve_model
 
         folder = resolve_model(model)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+        self.model = computing(AutoModelForCausalLM.from_pretrained(folder, dtype="auto"))
         if "<|endoftext|>" in self.tokenizer.get_vocab():
             self.model.config.memory_bos_token_id = self.tokenizer.convert_tokens_to_ids("<|endoftext|>")
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 
 from memedit.cli.options import json_option, print_json
+from memedit.errors import UsageError
 
 __all__ = ["Check", "doctor", "examine"]
 
@@ -62,7 +63,7 @@ def examine(store: Path) -> list[Check]:
     Returns:
         The checks, in the order in which they are shown.
     """
-    return [*_versions(), *_kernels(), *_cache(), *_models(), *_store(store)]
+    return [*_versions(), *_kernels(), *_arithmetic(), *_cache(), *_models(), *_store(store)]
 
 
 @click.command(epilog="\b\nExamples:\n  memedit doctor\n  memedit doctor --json")
@@ -141,6 +142,22 @@ def _kernels() -> Iterator[Check]:
     else:
         device = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
         yield Check("kernels", "ok", f"{backend} (MEMEDIT_KERNELS={chosen()}) on {device}")
+
+
+def _arithmetic() -> Iterator[Check]:
+    try:
+        import torch
+
+        from memedit.modeling.arithmetic import chosen, widens
+    except (ImportError, OSError):
+        return
+    try:
+        wide = widens(torch.bfloat16, "cuda" if torch.cuda.is_available() else "cpu")
+    except UsageError as error:
+        yield Check("arithmetic", "wrong", str(error), "Set it to auto, stored or float32, or unset it.")
+    else:
+        computed = "fp32" if wide else "bf16"
+        yield Check("arithmetic", "ok", f"bf16 models compute in {computed} (MEMEDIT_DTYPE={chosen()})")
 
 
 def _cache() -> Iterator[Check]:

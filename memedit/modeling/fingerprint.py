@@ -6,6 +6,7 @@ import json
 import torch
 from torch import Tensor, nn
 
+from memedit.modeling.arithmetic import stored_dtypes
 from memedit.modeling.memory_table import OVERLAY_BUFFERS
 from memedit.modeling.model import MemoryLlamaForCausalLM
 
@@ -45,7 +46,7 @@ def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:
 
 
 def weights_digest(model: nn.Module, about: str) -> str:
-    """Hash a model's parameters, overlays excepted, and a text that says what else counts.
+    """Hash a model's parameters as they are stored, overlays excepted, and a text that says what else counts.
 
     Args:
         model: any model.
@@ -54,9 +55,10 @@ def weights_digest(model: nn.Module, about: str) -> str:
     Returns:
         SHA-256 as 64 hexadecimal digits.
     """
-    digest = hashlib.sha256(about.encode())
-    for name, tensor in sorted(model.named_parameters()):
+    digest, dtypes = hashlib.sha256(about.encode()), stored_dtypes(model)
+    for name, parameter in sorted(model.named_parameters()):
         if name.rpartition(".")[2] not in OVERLAY_BUFFERS:
+            tensor = parameter.detach().to(dtypes.get(name, parameter.dtype))
             digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(_tensor_bytes(tensor))
     return digest.hexdigest()

@@ -8,6 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from memedit.modeling.arithmetic import remember, stored_dtypes
 from memedit.modeling.configuration import MemoryLlamaConfig, refuse_unknown_memory_fields
 from memedit.modeling.model import MemoryLlamaForCausalLM
 
@@ -55,6 +56,7 @@ def from_llama(llama: LlamaForCausalLM, **memory_fields: Any) -> MemoryLlamaForC
         raise ValueError(f"llama: got weights {unexpected[:5]}, expected those of a plain LlamaForCausalLM")
     model.model.build_memory(embedding.dtype, embedding.device)
     model.model.rotary_emb = LlamaRotaryEmbedding(config=config).to(embedding.device)
+    remember(model, {name: dtype for name, dtype in stored_dtypes(llama).items() if name in shared})
     if llama.generation_config is not None:
         model.generation_config = llama.generation_config
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 from transformers.utils import logging
 
 from memedit.errors import ModelUnavailable, UsageError
+from memedit.modeling.arithmetic import computing, stored
 from memedit.modeling.background import BackgroundStatistics, read_background, self_written_text
 from memedit.modeling.calibration import RoutingChooser, RoutingSettings
 from memedit.modeling.fingerprint import weights_digest
@@ -134,7 +135,7 @@ def retrofit_folder(
         raise UsageError(f"{name} has memory layers already", remedy="Use it as --model as it is.")
     llama, tokenizer = _plain_llama(folder), _tokenizer(folder)
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress, settings, choose)
-    apply_retrofit(llama, retrofit).save_pretrained(target)
+    stored(apply_retrofit(llama, retrofit)).save_pretrained(target)
     tokenizer.save_pretrained(target)
     save_retrofit(target / RETROFIT_FILE, retrofit)
     return target
@@ -186,7 +187,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _memory_llama(folder: Path) -> tuple[MemoryLlamaForCausalLM, BackgroundStatistics]:
     with _readable(folder, "weights"):
-        model = load_memory_llama(folder)
+        model = computing(load_memory_llama(folder))
     if (folder / RETROFIT_FILE).is_file():
         return model, load_retrofit(folder / RETROFIT_FILE).background
     return model, BackgroundStatistics.empty(model.config.num_slots)
@@ -206,7 +207,7 @@ def _plain_llama(folder: Path) -> LlamaForCausalLM:
         )
     assert isinstance(llama, LlamaForCausalLM)
     llama.eval()
-    return llama
+    return computing(llama)
 
 
 def _retrofit_of(

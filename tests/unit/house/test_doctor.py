@@ -53,6 +53,21 @@ def test_triton_without_a_gpu_is_wrong(monkeypatch):
     assert "unset it" in checks["kernels"]["remedy"]
 
 
+@pytest.mark.parametrize(("choice", "computed"), [("stored", "bf16"), ("float32", "fp32")])
+def test_says_in_which_type_models_compute(monkeypatch, choice, computed):
+    monkeypatch.setenv("MEMEDIT_DTYPE", choice)
+    _, checks = examined()
+    assert checks["arithmetic"]["found"] == f"bf16 models compute in {computed} (MEMEDIT_DTYPE={choice})"
+
+
+def test_an_unknown_type_to_compute_in_is_wrong(monkeypatch):
+    monkeypatch.setenv("MEMEDIT_DTYPE", "bf16")
+    healthy, checks = examined()
+    assert not healthy
+    assert "MEMEDIT_DTYPE: got 'bf16'" in checks["arithmetic"]["found"]
+    assert "unset it" in checks["arithmetic"]["remedy"]
+
+
 def test_missing_package_is_wrong(monkeypatch):
     from importlib import metadata
 
