@@ -130,8 +130,10 @@ def evaluate(
         _print_list(as_json=as_json)
         return
     require_folder_of(samples, "--samples")
-    _require_two_states(asked["on"], asked["against"])
-    require_store(store, otherwise="measuring the model without edits, and its answers are not kept")
+    has_store = require_store(
+        store, otherwise="measuring the model without edits, and its answers are not kept"
+    )
+    _require_two_states(asked["on"], asked["against"], store if has_store else None)
     records = None
     if data is not None:
         records = noted_records(data, format_name, target_convention=target_convention, skip_bad=skip_bad)
@@ -145,16 +147,29 @@ def evaluate(
         _write_samples(samples, found)
 
 
-def _require_two_states(on: str, against: str) -> None:
+def _require_two_states(on: str, against: str, store: Path | None) -> None:
     """Refuse a comparison of a state with itself; a note where nobody asked for the comparison."""
-    if on != against:
+    if on == against and not was_given("against"):
+        click.echo(f"note: {on} is compared with nothing", err=True)
         return
-    if was_given("against"):
+    got = f"got {on} twice" if on == against else _same_edit(on, against, store)
+    if got is not None:
         raise UsageError(
-            f"--on and --against name the same state, got {on} twice",
+            f"--on and --against name the same state, {got}",
             remedy="Name two states, or write --against none for one.",
         )
-    click.echo(f"note: {on} is compared with nothing", err=True)
+
+
+def _same_edit(on: str, against: str, store: Path | None) -> str | None:
+    """What two names have in common that are of one state; None where they are not, or there is no store."""
+    from memedit.store import BASE, Store, edit_of_both
+
+    if store is None:
+        return None
+    with Store.open(store, fingerprint=None, read_only=True) as opened:
+        # Without a comparison --on is still looked up: an unknown edit is said before a model is loaded.
+        edit = edit_of_both(opened.edits(), on, BASE if against == "none" else against)
+    return None if edit is None else f"got {on} and {against}: the model right after edit {edit.id}"
 
 
 def _kept_or_measured(

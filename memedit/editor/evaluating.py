@@ -32,9 +32,9 @@ from memedit.evaluation.scoring import Scored
 from memedit.facts import Fact, QuestionRecord
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import NULL_PROGRESS, Progress
-from memedit.store import Patch, Store, StoredFact
+from memedit.store import BASE, CURRENT, Patch, Store, StoredFact, edit_of_both, last_edit
 
-BASE, CURRENT = "base", "current"
+__all__ = ["BASE", "CURRENT", "States", "evaluate", "evaluate_harness", "states_to_measure"]
 
 
 class States:
@@ -71,15 +71,9 @@ class States:
         return [] if name == BASE else list(self.store.facts(upto=self._last_edit(name)))
 
     def _last_edit(self, name: str) -> str | None:
-        """The edit right after which a state was, None for now."""
-        if name == CURRENT:
-            return None
-        record = self.store.edit(name)
-        if record.undone:
-            raise UsageError(
-                f"edit {record.id} is undone", remedy=f"Bring it back first: memedit redo {record.id}"
-            )
-        return record.id
+        """The edit right after which a state was, None where there is none."""
+        record = last_edit(self.store.edits(), name)
+        return None if record is None else record.id
 
     def identity(self, name: str) -> str:
         """Name a state for the cache: equal only for equal answers."""
@@ -162,6 +156,29 @@ class _StoreCache:
 
     def write(self, name: str, value: object) -> object:
         return self.store.write_cache(name, value)
+
+
+def states_to_measure(store: Store, on: str, against: str | None) -> list[str]:
+    """Return the names of the state that is measured and of the one before it that it is compared with.
+
+    Args:
+        store: the edits.
+        on: the state that is measured.
+        against: the reference; None, or the same name, for none.
+
+    Raises:
+        UsageError: when both are one state under two names, or an edit is undone.
+        StoreError: when a name fits no edit, or several.
+    """
+    if against is None or against == on:
+        return [on]
+    edit = edit_of_both(store.edits(), on, against)
+    if edit is not None:
+        raise UsageError(
+            f"on and against name the same state: {on!r} and {against!r} are the model after edit {edit.id}",
+            remedy="Name two states, or give against=None for one.",
+        )
+    return [against, on]
 
 
 def evaluate(

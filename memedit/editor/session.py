@@ -17,7 +17,7 @@ from memedit.editing.plan import EditingSettings
 from memedit.editor.abstaining import abstained, check_abstention
 from memedit.editor.asking import answer_prompt
 from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed, require_whole
-from memedit.editor.evaluating import BASE, CURRENT, States, evaluate, evaluate_harness
+from memedit.editor.evaluating import BASE, CURRENT, States, evaluate, evaluate_harness, states_to_measure
 from memedit.editor.families import DEFAULT_FAMILIES
 from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
@@ -280,10 +280,11 @@ class Editor(Revising):
             Metrics and samples of each state, and the differences with paired intervals.
 
         Raises:
-            UsageError: when a family or a state is unknown.
+            UsageError: when a family is unknown, an edit is undone, or two names mean one state.
+            StoreError: when a name fits no edit, or several.
         """
+        names = states_to_measure(self.store, on, against)
         records = data if isinstance(data, Records) or data is None else read_records(data)
-        names = [on] if against is None or against == on else [against, on]
         states = States(self._opened, self.store, progress)
         facts = [item.fact for item in self.store.facts()] if records is None else records.facts
         found = evaluate(

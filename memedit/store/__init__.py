@@ -12,10 +12,13 @@ from memedit.store.composition import Composition, SlotConflict, compose
 from memedit.store.patch_file import PatchFile, encode_patch, read_patch, write_patch
 from memedit.store.patches import UNGATED, Owner, Patch, TablePatch
 from memedit.store.records import INJECT, KINDS, EditRecord, NewEdit, StoredFact, Withdrawal
+from memedit.store.state_names import BASE, CURRENT, edit_of_both, last_edit
 from memedit.store.store import Store
 from memedit.store.withdrawals import Standing, left_of
 
 __all__ = [
+    "BASE",
+    "CURRENT",
     "INJECT",
     "KINDS",
     "UNGATED",
@@ -33,7 +36,9 @@ __all__ = [
     "Withdrawal",
     "compact",
     "compose",
+    "edit_of_both",
     "encode_patch",
+    "last_edit",
     "left_of",
     "read_patch",
     "write_patch",

@@ -217,6 +217,16 @@ def test_mistakes_are_said_before_a_model_is_loaded(cli, unopened, tmp_path):
         assert result.stdout == ""
 
 
+def test_two_names_of_one_state_are_refused_before_a_model_is_loaded(cli, edits, unopened):
+    first, second = edits
+    for on, against, edit in (("1", first, first), ("e0001", "1", first), ("current", "2", second)):
+        result = cli("--on", on, "--against", against, code=2)
+        assert f"--on and --against name the same state, got {on} and {against}" in result.stderr
+        assert f"the model right after edit {edit}" in result.stderr
+        assert "--against none" in result.stderr
+        assert result.stdout == ""
+
+
 def test_without_a_store_a_note_says_what_is_measured(cli, facts, tmp_path):
     note = "note: there is no store at .memedit: measuring the model without edits, and its answers are not"
     result = cli(facts, "--family", "facts", "--json")
@@ -238,10 +248,11 @@ def test_a_state_that_is_compared_with_nothing_is_noted(cli, edits, facts):
     assert "note:" not in cli(*options, "--against", "none").stderr
 
 
-def test_an_unknown_edit_is_named_with_those_there_are(cli, edits):
-    error = cli("--on", "e0009", "--family", "facts", code=2).stderr
-    assert "e0009" in error
-    assert all(edit in error for edit in edits)
+def test_an_unknown_edit_is_named_with_those_there_are(cli, edits, unopened):
+    for options in (("--on", "e0009"), ("--on", "e0009", "--against", "none"), ("--against", "e0009")):
+        error = cli(*options, "--family", "facts", code=2).stderr
+        assert "e0009" in error
+        assert all(edit in error for edit in edits)
 
 
 def test_what_was_measured_is_shown_though_the_samples_cannot_be_written(cli, edits, facts):

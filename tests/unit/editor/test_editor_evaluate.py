@@ -137,6 +137,19 @@ def test_samples_have_both_texts(taught, tmp_path):
     assert line["expected"]
 
 
+def test_a_state_is_not_compared_with_itself_under_another_name(taught):
+    first, second = (edit.id for edit in taught.store.edits())
+    for on, against, edit in (("1", first, first), ("current", "e0002", second)):
+        with pytest.raises(UsageError, match=f"'{on}' and '{against}' are the model after edit {edit}"):
+            taught.evaluate(on=on, against=against, families=["health"])
+    taught.undo(second)
+    with pytest.raises(UsageError, match=f"edit {second} is undone"):
+        taught.evaluate(on="1", against="2", families=["health"])
+    with pytest.raises(UsageError, match=f"are the model after edit {first}"):
+        taught.evaluate(against="1", families=["health"])
+    assert list(taught.evaluate(on="1", families=["health"]).states) == ["base", "1"]
+
+
 def test_an_unknown_family_is_refused(taught):
     with pytest.raises(UsageError, match="family: got 'everything'"):
         taught.evaluate(families=["everything"])
