@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def measure_end(editor: Editor, yardstick: Yardstick, record: Record, plan: Plan
         **final_recall(yardstick, batches, learned),
         **yardstick.kept(Base.from_json(record.values["base"]), len(batches)),
         "provenance": yardstick.provenance(hashed_part(facts, plan.provenance)),
-        "retention_matrix": retention_matrix(rounds).to_json(),
+        "retention_matrix": retention_matrix(chain.from_iterable(rounds)).to_json(),
         "over_batches": [metric.to_json() for metric in lifelong(rounds, seed=plan.seed).metrics],
         "health": next(iter(health.to_json()["states"].values())),
         "seconds": round(time.perf_counter() - started, 2),

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memedit.evaluation.harness_comparison import HarnessDifference
-from memedit.evaluation.lifelong import matrix_of
+from memedit.evaluation.lifelong import retention_matrix
 from memedit.evaluation.samples import Evaluation, Sample
 from memedit.evaluation.statistics import Metric
 
@@ -84,8 +84,8 @@ def _evaluation(kept: Mapping[str, Any]) -> Evaluation:
 
 
 def _matrix(found: Evaluation) -> dict[str, Any] | None:
-    matrix = matrix_of(found.samples)
-    return None if matrix is None else matrix.to_json()
+    matrix = retention_matrix(found.samples)
+    return matrix.to_json() if matrix.scores else None
 
 
 def _without_samples(run: Mapping[str, Any]) -> dict[str, Any]:

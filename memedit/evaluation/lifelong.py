@@ -19,7 +19,7 @@ Experience Replay, section 5 (learning accuracy).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ from memedit.evaluation.samples import Evaluation, Sample, joined
 from memedit.evaluation.statistics import Metric, widened_interval
 from memedit.facts import Fact
 
-__all__ = ["METRICS", "RetentionMatrix", "ask_batches", "lifelong", "matrix_of", "retention_matrix"]
+__all__ = ["METRICS", "RetentionMatrix", "ask_batches", "lifelong", "retention_matrix"]
 
 _ROUND = "retention_matrix"
 _HOW = f"{GENERATION}; exact match of target or alias at the start of the answer, prompt of the fact"
@@ -121,39 +121,24 @@ def _sample(fact: Fact, batch: int, update: int, told: Told) -> Sample:
     )
 
 
-def retention_matrix(rounds: Sequence[Sequence[Sample]]) -> RetentionMatrix:
+def retention_matrix(samples: Iterable[Sample]) -> RetentionMatrix:
     """Return R[t, i].
 
     Args:
-        rounds: What `ask_batches` returned after each update, in order; a round that was not held is empty.
+        samples: What `ask_batches` returned after the updates, of all rounds together and in any order, among
+            any others; a round that was not held has none.
     Returns:
-        The matrix, [updates, batches].
+        The matrix, [updates, batches] up to the last round; without any rounds it is empty.
     Raises:
-        ValueError: a sample names another update than that of its round, or a batch that is not there yet.
+        ValueError: a sample names a batch of a later update, or a round holds only a part of a batch.
     """
+    told = [sample for sample in samples if sample.metric == _ROUND]
+    rounds: list[list[Sample]] = [[] for _ in range(max((one.details["update"] for one in told), default=0))]
+    for sample in told:
+        rounds[sample.details["update"] - 1].append(sample)
     columns = _columns(rounds)
     scores = [tuple(_share(column[update]) for column in columns) for update in range(len(rounds))]
     return RetentionMatrix(tuple(scores), tuple(column.shape[1] for column in columns))
-
-
-def matrix_of(samples: Sequence[Sample]) -> RetentionMatrix | None:
-    """Return R[t, i] of the samples of all rounds together; None where there are none.
-
-    Args:
-        samples: Samples of `ask_batches` among any others.
-    """
-    told: dict[tuple[int, int], list[float]] = {}
-    for sample in samples:
-        if sample.metric == _ROUND:
-            told.setdefault((sample.details["update"], sample.details["batch"]), []).append(sample.value)
-    updates = range(1, max((update for update, _ in told), default=0) + 1)
-    if not updates:
-        return None
-    scores = [[told.get((update, batch), ()) for batch in updates] for update in updates]
-    return RetentionMatrix(
-        tuple(tuple(math.fsum(each) / len(each) if each else math.nan for each in row) for row in scores),
-        tuple(map(len, scores[-1])),
-    )
 
 
 def lifelong(rounds: Sequence[Sequence[Sample]], *, seed: int = 0) -> Evaluation:
@@ -250,10 +235,11 @@ def _columns(rounds: Sequence[Sequence[Sample]]) -> list[NDArray[np.float64]]:
             batch, named = sample.details["batch"], sample.details["update"]
             if named != update or batch not in found:
                 raise ValueError(
-                    f"rounds[{update - 1}] must hold update {update} and batches 1 to {len(rounds)}, got "
+                    f"round {update} must hold update {update} and batches 1 to {len(rounds)}, got "
                     f"update {named} and batch {batch} for {sample.item!r}"
                 )
-            found[batch].setdefault(sample.item, {})[update] = sample.value
+            # A cluster is a fact, whatever a caller has made of the items of several rounds.
+            found[batch].setdefault(sample.cluster, {})[update] = sample.value
     return [_column(batch, items, len(rounds)) for batch, items in found.items()]
 
 
@@ -265,7 +251,7 @@ def _column(batch: int, items: dict[str, dict[int, float]], num_updates: int) ->
     partly = np.isnan(column).any(axis=1) & ~np.isnan(column).all(axis=1)
     if partly.any():
         raise ValueError(
-            f"rounds[{int(partly.argmax())}] must hold all facts of batch {batch} or none, got some of them"
+            f"round {int(partly.argmax()) + 1} must hold all facts of batch {batch} or none, got some of them"
         )
     return column
 

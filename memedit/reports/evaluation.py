@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memedit.evaluation.lifelong import RetentionMatrix, matrix_of
+from memedit.evaluation.lifelong import RetentionMatrix, retention_matrix
 from memedit.evaluation.matching import normalise
 from memedit.evaluation.samples import Evaluation, Sample
 from memedit.evaluation.statistics import Metric
@@ -60,8 +60,8 @@ def print_evaluation(console: Console, states: Mapping[str, Evaluation], differe
         table.add_row(name, *[""] * len(states), _shown(metric), str(metric.n))
     console.print(table)
     for name, found in states.items():
-        matrix = matrix_of(found.samples)
-        if matrix is not None:
+        matrix = retention_matrix(found.samples)
+        if matrix.scores:
             _print_matrix(console, name, matrix)
     console.print(Text(_FOOT, style="dim"))
     notes = [(name, note) for name, found in states.items() for note in found.notes]
@@ -75,7 +75,7 @@ def _print_matrix(console: Console, name: str, matrix: RetentionMatrix) -> None:
     Args:
         console: Where to.
         name: Of the state that is the last update.
-        matrix: What `matrix_of` made of its samples.
+        matrix: What `retention_matrix` made of its samples.
     """
     last = len(matrix.scores) - 1
     shown = [

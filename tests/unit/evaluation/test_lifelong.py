@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import chain
 
 import pytest
 
@@ -38,12 +40,31 @@ def rounds(table_respondent):
 
 
 def test_the_matrix(rounds):
-    matrix = retention_matrix(rounds)
+    matrix = retention_matrix(chain.from_iterable(rounds))
     assert matrix.scores[0] == (1.0, pytest.approx(NAN, nan_ok=True), pytest.approx(NAN, nan_ok=True))
     assert matrix.scores[1][:2] == (0.5, 1.0)
     assert matrix.scores[2] == (0.5, 0.0, 0.5)
     assert matrix.sizes == (2, 2, 2)
     assert matrix.to_json()["scores"][0] == [1.0, None, None]
+
+
+def test_the_matrix_of_samples_among_others_and_of_none(rounds):
+    first, _, last = rounds
+    other = Sample("learned", "a/prompt", "a", "", (), "", 0.0)
+    renamed = [replace(one, item=f"{one.item}/after-3") for one in last]
+    matrix = retention_matrix([*renamed, other, *first])
+    assert matrix.to_json() == {
+        "scores": [[1.0, None, None], [None, None, None], [0.5, 0.0, 0.5]],
+        "sizes": [2, 2, 2],
+    }
+    assert retention_matrix([other]).to_json() == {"scores": [], "sizes": []}
+
+
+def test_a_matrix_of_rounds_that_contradict_each_other_is_refused(rounds):
+    with pytest.raises(ValueError, match=r"round 2 must hold update 2 and batches 1 to 2, got .* batch 3"):
+        retention_matrix(replace(one, details={**one.details, "update": 2}) for one in rounds[2])
+    with pytest.raises(ValueError, match="round 2 must hold all facts of batch 1 or none"):
+        retention_matrix([*rounds[0], *rounds[1][1:]])
 
 
 def test_transfer_and_forgetting_by_hand(rounds):
