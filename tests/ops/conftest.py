@@ -90,6 +90,12 @@ def _modules_that_allocate():
     return [module for module in modules if hasattr(module, "new_output")]
 
 
+@pytest.fixture
+def generator(seed):
+    """What a test draws its numbers from."""
+    return torch.Generator().manual_seed(seed)
+
+
 @pytest.fixture(scope="session")
 def on_triton() -> bool:
     """Whether this process runs the Triton kernels."""
