@@ -16,8 +16,9 @@ import click
 
 from memedit.cli.datasets import dataset_options, noted_records
 from memedit.cli.options import (
-    finite,
+    gate_option,
     json_option,
+    max_forgetting_option,
     max_perplexity_ratio_option,
     model_option,
     print_json,
@@ -66,14 +67,7 @@ class _Request:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training."
 )
-@click.option(
-    "--max-forgetting",
-    type=click.FloatRange(0, 1),
-    callback=finite,
-    default=0.02,
-    show_default=True,
-    help="Share of the retained facts that may be lost; a loss beyond it, and beyond chance, is refused.",
-)
+@max_forgetting_option("the retained facts")
 @max_perplexity_ratio_option
 @click.option("--text", type=_FILE, help="General text for the perplexity; default: prose that is shipped.")
 @click.option(
@@ -82,14 +76,7 @@ class _Request:
     help="Text that stands for what must not change, for calibrating a model on first use; default: shipped "
     "for named models, else written by the model itself.",
 )
-@click.option(
-    "--gate",
-    type=click.Choice(["quick", "full", "off"]),
-    default="quick",
-    show_default=True,
-    help="What decides on the commit: a part of what must stay (quick, under 30 % of the time), all of it "
-    "(full), or nothing (off; measured all the same).",
-)
+@gate_option(default="quick", may_be_off=True)
 @click.option(
     "--replace",
     is_flag=True,

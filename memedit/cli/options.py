@@ -1,7 +1,8 @@
 """Options that several commands share, and how a command ends otherwise than by an error.
 
-What: `store_option`, `model_option`, `max_perplexity_ratio_option`, `json_option`, `print_json`, `stop`, and
-the checks `was_given` and `require_folder_of`.
+What: `store_option`, `model_option`, the gate's options (`gate_option`, `max_forgetting_option`,
+`max_perplexity_ratio_option`), `json_option`, `print_json`, `stop`, and the checks `was_given` and
+`require_folder_of`.
 Why: one name, one help text and one default for one thing.
 """
 
@@ -20,7 +21,9 @@ from memedit.errors import UsageError
 
 __all__ = [
     "finite",
+    "gate_option",
     "json_option",
+    "max_forgetting_option",
     "max_perplexity_ratio_option",
     "model_option",
     "print_json",
@@ -53,6 +56,41 @@ def store_option(function: _Function) -> _Function:
         show_default=True,
         help="The folder that holds the edits.",
     )(function)
+
+
+def gate_option(*, default: str, may_be_off: bool) -> Callable[[_Function], _Function]:
+    """Add --gate to a command.
+
+    Args:
+        default: What decides where the user does not say.
+        may_be_off: Whether the command may be told to let nothing decide.
+    """
+    modes, shares = ["quick", "full"], "a part of it (quick) or all of it (full)"
+    if may_be_off:
+        modes, shares = [*modes, "off"], f"{shares}; with off nothing does, and it is measured all the same"
+    return click.option(
+        "--gate",
+        type=click.Choice(modes),
+        default=default,
+        show_default=True,
+        help=f"How much of what must stay decides: {shares}.",
+    )
+
+
+def max_forgetting_option(retained: str) -> Callable[[_Function], _Function]:
+    """Add --max-forgetting to a command whose edit the gate judges.
+
+    Args:
+        retained: The facts that the limit is for, for the help text.
+    """
+    return click.option(
+        "--max-forgetting",
+        type=click.FloatRange(0, 1),
+        callback=finite,
+        default=0.02,
+        show_default=True,
+        help=f"Share of {retained} that may be lost; a loss beyond it, and beyond chance, is refused.",
+    )
 
 
 def max_perplexity_ratio_option(function: _Function) -> _Function:

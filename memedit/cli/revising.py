@@ -14,7 +14,9 @@ import click
 
 from memedit.cli.options import (
     finite,
+    gate_option,
     json_option,
+    max_forgetting_option,
     max_perplexity_ratio_option,
     model_option,
     print_json,
@@ -55,23 +57,10 @@ Exit codes: 0 done; 1 refused: a fact is still answered, or other knowledge woul
 @model_option
 @store_option
 @_SEED
-@click.option(
-    "--max-forgetting",
-    type=click.FloatRange(0, 1),
-    callback=finite,
-    default=0.02,
-    show_default=True,
-    help="Share of other retained facts that may be lost; a loss beyond it, and beyond chance, is refused.",
-)
+@max_forgetting_option("the other retained facts")
 @max_perplexity_ratio_option
 @_TEXT
-@click.option(
-    "--gate",
-    type=click.Choice(["quick", "full", "off"]),
-    default="quick",
-    show_default=True,
-    help="How much of what must stay decides: a part, all, or nothing.",
-)
+@gate_option(default="quick", may_be_off=True)
 @click.option("--force", is_flag=True, help="Commit even where it is refused; the report says so.")
 @_DRY_RUN
 @json_option("edit, forgotten, taught_again, metrics, others_changed and more (docs/cli.md)")
@@ -130,13 +119,7 @@ Exit codes: 0 done; 1 refused: what was retrained is not equal or better; 2 wron
     help="Share of each group of questions that may be lost, net of what was gained.",
 )
 @_TEXT
-@click.option(
-    "--gate",
-    type=click.Choice(["quick", "full"]),
-    default="full",
-    show_default=True,
-    help="How much of what must stay is asked.",
-)
+@gate_option(default="full", may_be_off=False)
 @click.option("--force", is_flag=True, help="Keep what was retrained whatever was measured.")
 @_DRY_RUN
 @json_option("edit, merged, rows, bytes_in_use, bytes_on_disk and more (docs/cli.md)")
