@@ -95,7 +95,7 @@ def teach(opened, facts, **training):
     blank = torch.zeros(len(chosen.slots), opened.model.config.value_dim)
     overlay = Overlay(chosen.slots, blank, chosen.owners, chosen.thresholds, plan.rows.subjects)
     result = train_plan(opened.model, plan, overlay, seed=0, settings=settings)
-    opened.model.set_overlay(0, replace(overlay, values=result.trained.delta))
+    opened.model.set_overlay(0, replace(overlay, values=result.trained.delta.dense()))
     return result
 
 
@@ -264,6 +264,8 @@ def world_settings(**training):
         "batch_rows": 32,
         "margin": 0.7,
         "min_epochs": 6,
+        "beta1": 0.9,
+        "beta2": 0.99,
     }
     return EditingSettings(
         selection, TrainingSettings(**{**numbers, **training}), num_contexts=2, num_questions=1, num_decoys=6

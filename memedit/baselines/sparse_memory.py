@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
 
-import torch
-from torch import Tensor
-
 from memedit.baselines.methods import METHODS
 from memedit.baselines.teaching import Taught, Teaching
+from memedit.editing.delta import Delta
 from memedit.editing.plan import EditingSettings, plan_edit, train_plan
 from memedit.editing.selection import Ranking
 from memedit.editor.overlays import composed_overlay, patch_of, wearing
@@ -40,14 +38,14 @@ def teach(teaching: Teaching) -> Iterator[Taught]:
             progress=teaching.progress,
         )
 
-        def written(delta: Tensor) -> Patch:
+        def written(delta: Delta) -> Patch:
             return patch_of(plan, delta, {})
 
-        def passed(epoch: int, delta: Tensor) -> None:
+        def passed(epoch: int, delta: Delta) -> None:
             with wearing(model, composed_overlay(model, [written(delta)])):
                 teaching.passed(epoch, settings.training.max_epochs)
 
-        blank = torch.zeros(len(plan.selection.slots), model.config.value_dim)
+        blank = Delta.blank(len(plan.selection.slots), model.config.value_dim)
         overlay = composed_overlay(model, [written(blank)])
         if overlay is None:
             raise UsageError(f"{teaching.method}: no subject has a free slot", remedy="Give longer subjects.")

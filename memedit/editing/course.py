@@ -2,8 +2,9 @@
 
 Every fact's rows are all read in the first passes. From then on only rows that are not right with margin are
 due, and as many of the fact's others, the longest unread first: to read all of them would cost most and move
-little, to read none would let them be forgotten. A fact whose rows all became right one by one is examined:
-all its rows are read in one more pass, and it leaves when each is right with margin there.
+little, to read none would let them be forgotten. A fact leaves when every row was right with margin in this
+pass or the one before. Where some were not read as lately, the fact is examined: all its rows are read in one
+more pass, and it leaves when each is right there.
 """
 
 import math
@@ -86,8 +87,10 @@ class Course:
             return
         wrong = torch.zeros_like(self.learned)
         wrong[self.facts[~self._right()]] = True
+        stale = torch.zeros_like(self.learned)
+        stale[self.facts[self.last_read < self.passes - 1]] = True
         right = taught & ~wrong
-        self.learned |= right & self.examined
+        self.learned |= right & ~stale
         self.examined = right & ~self.learned
 
     def _right(self) -> torch.Tensor:

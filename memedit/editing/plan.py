@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from memedit.editing.delta import Delta
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import make_lessons
@@ -158,7 +159,7 @@ def train_plan(
     seed: int,
     settings: EditingSettings,
     progress: Progress = NULL_PROGRESS,
-    after_epoch: Callable[[int, Tensor], None] | None = None,
+    after_epoch: Callable[[int, Delta], None] | None = None,
 ) -> EditResult:
     """Train the rows of a plan.
 
@@ -170,10 +171,10 @@ def train_plan(
         seed: of the order of rows.
         settings: how.
         progress: told of what takes time.
-        after_epoch: told of the passes that are done and the delta so far, fp32 [selected, dim].
+        after_epoch: told of the passes that are done and the delta so far.
 
     Returns:
-        The delta, one row for each slot of the plan, and what became of each fact.
+        The delta at the slots of the plan, and what became of each fact.
     """
     layer, memory = memory_block(model)
     release_freed_memory()

@@ -3,8 +3,9 @@
 The trainable thing is a compact [selected, dim] delta. Autograd goes down to the memory layer's output and no
 further: the gradient of the rows that a batch read is summed from there, and they are updated in place. A
 row's optimizer state moves only when the row is read (Adam moves rows that were not touched, which would blur
-facts that are done). A fact whose every answer token is right with margin leaves the batches; training ends
-when all have left or the budget is spent.
+facts that are done). A vector is moved some forty times in all, and its gradient turns quickly: the moments
+look back over few steps. A fact whose every answer token is right with margin leaves the batches; training
+ends when all have left or the budget is spent.
 
 Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.22072); Adam, Kingma & Ba 2015.
 """
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from memedit.editing.batches import shuffled_batches
 from memedit.editing.course import Course
+from memedit.editing.delta import Delta
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks, round_up
 from memedit.editing.lessons import Lesson
@@ -47,14 +49,14 @@ class TrainingSettings:
         beta2: decay of Adam's second moment.
     """
 
-    max_epochs: int = 14
-    learning_rate: float = 0.45
+    max_epochs: int = 10
+    learning_rate: float = 1.5
     row_rate: float = 0.1
     batch_rows: int = 32
     margin: float = 0.6
-    min_epochs: int = 3
-    beta1: float = 0.9
-    beta2: float = 0.99
+    min_epochs: int = 2
+    beta1: float = 0.5
+    beta2: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class TrainedDelta:
     """What training produced.
 
     Attributes:
-        delta: fp32 [selected, dim].
+        delta: what is added to the selected slots.
         learned: bool [facts], the fact reached the margin (teacher-forced, on the rows it was taught with).
         epochs: int64 [facts], passes until it left.
         losses: mean loss of each pass.
         num_reads: how many rows were read, over all passes.
     """
 
-    delta: Tensor
+    delta: Delta
     learned: Tensor
     epochs: Tensor
     losses: tuple[float, ...]
@@ -126,9 +128,12 @@ class SharedVectors:
         if len(own):
             slot_update(self.own, own, gradient[place >= 0], slower, self.own_state, state_rows=own)
 
-    def delta(self) -> Tensor:
-        """All rows, fp32 [rows, dim]."""
-        return self.read(torch.arange(len(self.slots))).values
+    def delta(self) -> Delta:
+        """What all slots hold now."""
+        apart = self.own_place >= 0
+        values = torch.cat([self.vectors, self.vectors[self.owners[apart]] + self.own[self.own_place[apart]]])
+        own = len(self.vectors) + torch.arange(int(apart.sum()), device=self.slots.device)
+        return Delta(values, self.owners.masked_scatter(apart, own))
 
     def _rule(self, rate: float) -> RowAdam:
         return RowAdam(rate, self.settings.beta1, self.settings.beta2)
@@ -147,7 +152,7 @@ def train_delta(
     settings: TrainingSettings,
     seed: int,
     progress: Progress = NULL_PROGRESS,
-    after_epoch: Callable[[int, Tensor], None] | None = None,
+    after_epoch: Callable[[int, Delta], None] | None = None,
 ) -> TrainedDelta:
     """Train the delta.
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
+from memedit.editing.delta import Delta
 from memedit.editing.plan import EditPlan
 from memedit.modeling import MemoryLlamaForCausalLM, Overlay
 from memedit.store import Owner, Patch, TablePatch, compose
@@ -39,14 +39,14 @@ def wearing(model: MemoryLlamaForCausalLM, overlay: Overlay | None) -> Iterator[
         model.set_overlay(0, before)
 
 
-def patch_of(plan: EditPlan, delta: torch.Tensor, metadata: dict[str, str]) -> Patch:
+def patch_of(plan: EditPlan, delta: Delta, metadata: dict[str, str]) -> Patch:
     """Make the patch of an edit: the plan's slots with these deltas, equal ones kept once."""
     selection = plan.selection
     owners = tuple(
         Owner(subject, float(threshold), tuple(fact.id for fact in plan.facts if fact.subject == subject))
         for subject, threshold in zip(plan.rows.subjects, selection.thresholds.tolist(), strict=True)
     )
-    table = TablePatch.from_dense(
-        selection.slots.numpy(), delta.numpy().astype(np.float32, copy=False), selection.owners.numpy()
-    )
+    table = TablePatch(
+        selection.slots.numpy(), delta.values.numpy(), selection.owners.numpy(), delta.rows.numpy()
+    ).with_distinct_rows()
     return Patch((table,), owners, metadata)

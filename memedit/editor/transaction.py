@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from memedit.editing.delta import Delta
 from memedit.editing.plan import EditingSettings, EditResult, plan_edit, train_plan
 from memedit.editor.correcting import Correction, inheriting
 from memedit.editor.gating import measured_text, suite_size
@@ -314,7 +315,7 @@ class Injection:
             settings=self.settings,
             progress=self.progress,
         )
-        empty = patch_of(plan, torch.zeros(len(plan.selection.slots), self.model.config.value_dim), {})
+        empty = patch_of(plan, Delta.blank(len(plan.selection.slots), self.model.config.value_dim), {})
         overlay = composed_overlay(self.model, [*self.standing(), empty])
         # A plan without a single free slot trains nothing; every fact is then reported as failed.
         overlay = overlay or Overlay(

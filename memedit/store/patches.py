@@ -103,24 +103,6 @@ class TablePatch:
         if len(self.delta) and not (np.isfinite(self.delta.max()) and np.isfinite(self.delta.min())):
             raise ValueError("delta must be finite: it holds NaN or infinity")
 
-    @classmethod
-    def from_dense(
-        cls, slots: NDArray[np.int64], delta: NDArray[np.float32], owners: NDArray[np.int64]
-    ) -> TablePatch:
-        """Make a table of a row for each slot, keeping rows with the same bits once.
-
-        Args:
-            slots: int64 [n].
-            delta: float32 [n, dim].
-            owners: int64 [n].
-
-        Raises:
-            ValueError: Where an array breaks the rules of a `TablePatch`.
-        """
-        _require_array("delta", delta, np.float32, 2)
-        distinct, rows = distinct_rows(delta)
-        return cls(slots, distinct, owners, rows)
-
     def dense_delta(self) -> NDArray[np.float32]:
         """Return what is added to each slot, float32 [n, dim]: a copy that may be many times larger."""
         return self.delta[self.rows]

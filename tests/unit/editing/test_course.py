@@ -42,26 +42,40 @@ def test_a_row_that_was_forgotten_meanwhile_is_due_again():
     assert read(course, wrong=[5]) == [0, 1, 2, 5]
 
 
-def test_a_fact_is_examined_in_all_rows_before_it_leaves():
+def test_a_fact_leaves_when_every_row_was_right_lately():
     course = Course([0, 0, 0, 0], 1, SETTINGS)
     read(course)
     read(course, wrong=[3])
-    read(course)
-    assert course.learned.tolist() == [False]
-    assert read(course) == [0, 1, 2, 3]
+    assert read(course) == [0, 3]
     assert course.learned.tolist() == [True]
     assert course.due() == []
-    assert (course.epochs.tolist(), course.reads) == ([4], 4 + 4 + 2 + 4)
+    assert (course.epochs.tolist(), course.reads) == ([3], 4 + 4 + 2)
+
+
+def test_a_fact_whose_rows_were_not_all_read_lately_is_examined_before_it_leaves():
+    course = Course([0] * 6, 1, SETTINGS)
+    read(course)
+    read(course, wrong=[5])
+    assert read(course, wrong=[5]) == [0, 5]
+    assert read(course) == [1, 5]
+    # Rows 2 to 4 were last read two passes ago.
+    assert course.learned.tolist() == [False]
+    assert read(course) == [0, 1, 2, 3, 4, 5]
+    assert course.learned.tolist() == [True]
+    assert (course.epochs.tolist(), course.reads) == ([5], 6 + 6 + 2 + 2 + 6)
 
 
 def test_an_examination_that_fails_goes_on():
-    course = Course([0, 0, 0], 1, SETTINGS)
+    course = Course([0] * 6, 1, SETTINGS)
     read(course)
-    read(course, wrong=[2])
+    read(course, wrong=[5])
+    read(course, wrong=[5])
     read(course)
-    assert read(course, wrong=[0]) == [0, 1, 2]
+    assert read(course, wrong=[0]) == [0, 1, 2, 3, 4, 5]
     assert course.learned.tolist() == [False]
     assert read(course) == [0, 1]
+    # All rows were read in the examination.
+    assert course.learned.tolist() == [True]
 
 
 def test_a_fact_without_rows_is_never_learned():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +15,19 @@ from fixtures_world import modules_out_of_the_garbage, world  # noqa: F401
 class EditorAtWork:
     """Opens editors on one store and injects with settings that fit the small world."""
 
-    def __init__(self, path, text):
-        self.path, self.text = path, text
+    def __init__(self, path, text, taught_once=None):
+        self.path, self.text, self.taught_once = path, text, taught_once
         self.opened = []
+
+    def begin_with(self, teach):
+        """Begin with the store that `teach(work, editor)` makes, and return what that returned.
+
+        The store is a copy, to the bit, of one that was taught once. It must not be there yet: a test asks
+        for a fixture that begins with edits before it asks for `editor`.
+        """
+        folder, returned = self.taught_once(self.text, teach)
+        shutil.copytree(folder, self.path)
+        return returned
 
     def open(self, **options):
         """A new editor with a model of its own."""
@@ -51,12 +62,27 @@ def few_well_known_facts(monkeypatch):
         )
 
 
+@pytest.fixture(scope="session")
+def taught_once(tmp_path_factory):
+    """Teach a store once in a session: taught_once(text, teach) -> its folder, and what `teach` returned."""
+    made = {}
+
+    def taught(text, teach):
+        if teach not in made:
+            work = EditorAtWork(tmp_path_factory.mktemp("taught") / "store", text)
+            with work.open() as editor:
+                made[teach] = work.path, teach(work, editor)
+        return made[teach]
+
+    return taught
+
+
 @pytest.fixture
-def work(tmp_path):
+def work(tmp_path, taught_once):
     """A store in an empty folder, and what opens editors on it."""
     text = tmp_path / "text.txt"
     text.write_text("A short walk by the river.\n\nThe bridge was closed for the winter.", encoding="utf-8")
-    at_work = EditorAtWork(tmp_path / "store", text)
+    at_work = EditorAtWork(tmp_path / "store", text, taught_once)
     yield at_work
     for editor in at_work.opened:
         editor.close()
@@ -64,8 +90,30 @@ def work(tmp_path):
 
 @pytest.fixture
 def editor(work):
-    """An editor on an empty store."""
+    """An editor on the store, which is empty unless the test began with edits."""
     return work.open()
+
+
+def _teach_three(work, editor):
+    facts = small_world.new_facts()
+    again = small_world.land_fact(
+        facts[0].subject,
+        "Kest",
+        prompt=f"The largest harbour of {facts[0].subject} is",
+        paraphrases=(),
+        id="harbour",
+    )
+    return [
+        work.inject(editor, facts[0]),
+        work.inject(editor, again, facts[1]),
+        work.inject(editor, facts[2]),
+    ]
+
+
+@pytest.fixture
+def three_edits(work):
+    """Three edits, the second about the first one's subject too, so that patches overlap."""
+    return work.begin_with(_teach_three)
 
 
 @pytest.fixture

@@ -12,24 +12,6 @@ from memedit.errors import UsageError
 
 
 @pytest.fixture
-def three_edits(work, editor, world):
-    """Three edits, the second about the first one's subject too, so that patches overlap."""
-    facts = world.new_facts()
-    again = world.land_fact(
-        facts[0].subject,
-        "Kest",
-        prompt=f"The largest harbour of {facts[0].subject} is",
-        paraphrases=(),
-        id="harbour",
-    )
-    return [
-        work.inject(editor, facts[0]),
-        work.inject(editor, again, facts[1]),
-        work.inject(editor, facts[2]),
-    ]
-
-
-@pytest.fixture
 def retrain(work, world):
     """Compact with training: retrain(editor, **options) -> Edit."""
 
@@ -40,7 +22,7 @@ def retrain(work, world):
     return compacted
 
 
-def test_merged_edits_are_the_same_model(work, editor, three_edits, world, look):
+def test_merged_edits_are_the_same_model(work, three_edits, editor, world, look):
     before = look.logits(editor.model), look.overlay(editor.model)
     planned = editor.compact(dry_run=True)
     assert (planned.committed, len(editor.store.edits())) == (False, 3)
@@ -99,7 +81,7 @@ def test_retraining_that_is_equal_or_better_replaces_the_edits(work, editor, wor
     assert look.overlay(editor.model) == before
 
 
-def test_retraining_that_is_worse_is_refused(work, editor, world, retrain, three_edits, look):
+def test_retraining_that_is_worse_is_refused(work, three_edits, editor, world, retrain, look):
     before = look.overlay(editor.model)
     lazy = world.world_settings(max_epochs=1, min_epochs=1, learning_rate=1e-9)
     with pytest.raises(CompactionRefused, match=r"trained_wording: \d lost, 0 gained of 4") as refused:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from memedit.editing.delta import Delta
 from memedit.editor.overlays import composed_overlay, patch_of
 from memedit.store import encode_patch
 
@@ -27,7 +28,7 @@ def plan_for(slots, owners):
 def test_one_vector_a_subject_is_kept_once(model):
     owners = [0, 1] * 40
     vectors = torch.randn(2, 48)
-    patch = patch_of(plan_for(list(range(80)), owners), vectors[owners], {})
+    patch = patch_of(plan_for(list(range(80)), owners), Delta(vectors, torch.tensor(owners)), {})
     (table,) = patch.tables
     assert np.array_equal(table.delta, vectors.numpy())
     assert table.rows.tolist() == owners
@@ -42,7 +43,7 @@ def test_the_same_subjects_taught_again_share_the_sum(model):
     owners = [0, 1] * 40
     first, second = torch.randn(2, 48), torch.randn(2, 48)
     patches = [
-        patch_of(plan_for(list(range(start, start + 80)), owners), vectors[owners], {})
+        patch_of(plan_for(list(range(start, start + 80)), owners), Delta(vectors, torch.tensor(owners)), {})
         for start, vectors in ((0, first), (40, second))
     ]
     overlay = composed_overlay(model, patches)
@@ -55,9 +56,11 @@ def test_the_same_subjects_taught_again_share_the_sum(model):
 
 def test_rows_that_all_differ_are_worn_without_an_index(model):
     delta = torch.randn(80, 48)
-    patch = patch_of(plan_for(list(range(80)), [0] * 80), delta, {})
+    patch = patch_of(plan_for(list(range(80)), [0] * 80), Delta(delta, torch.arange(80)), {})
     overlay = composed_overlay(model, [patch])
     assert overlay.rows is None
     assert torch.equal(overlay.values, delta)
-    shared = patch_of(plan_for(list(range(80)), [0] * 80), delta[:1].expand(80, -1), {})
+    shared = patch_of(
+        plan_for(list(range(80)), [0] * 80), Delta(delta, torch.zeros(80, dtype=torch.int64)), {}
+    )
     assert len(encode_patch(shared)) < len(encode_patch(patch)) / 5

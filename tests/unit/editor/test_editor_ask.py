@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pytest
+import small_world
 import torch
 
 from memedit.editor.provenance import subjects_heard
 from memedit.errors import StoreError
 
 
-@pytest.fixture
-def two_edits(work, editor, world):
-    """Two edits of three facts each; the first of both is one that can be taught for certain."""
-    facts = world.new_facts()
+def _teach_two(work, editor):
+    facts = small_world.new_facts()
     return [work.inject(editor, *facts[:6:2]), work.inject(editor, *facts[1:6:2])]
+
+
+@pytest.fixture
+def two_edits(work):
+    """Two edits of three facts each; the first of both is one that can be taught for certain."""
+    return work.begin_with(_teach_two)
 
 
 def learned_in(editor, edit):
@@ -28,7 +33,7 @@ def learned_in(editor, edit):
     return found[0]
 
 
-def test_an_answer_names_the_facts_it_rests_on(editor, two_edits, world):
+def test_an_answer_names_the_facts_it_rests_on(two_edits, editor, world):
     for edit in two_edits:
         fact = learned_in(editor, edit)
         answer = editor.ask(fact.prompt)
@@ -45,7 +50,7 @@ def test_an_answer_names_the_facts_it_rests_on(editor, two_edits, world):
         assert answer.to_json()["facts"][0]["prompt"] == fact.prompt
 
 
-def test_the_tokens_at_which_a_fact_spoke_are_named(editor, two_edits):
+def test_the_tokens_at_which_a_fact_spoke_are_named(two_edits, editor):
     fact = learned_in(editor, two_edits[0])
     gates = editor.ask(fact.prompt).facts[0].gates
     asked = [gate.token for gate in gates if not gate.in_answer]
@@ -54,7 +59,7 @@ def test_the_tokens_at_which_a_fact_spoke_are_named(editor, two_edits):
     assert all(gate.mass >= gate.threshold for gate in gates)
 
 
-def test_why_asks_the_unedited_model_too(editor, two_edits, look):
+def test_why_asks_the_unedited_model_too(two_edits, editor, look):
     fact, worn = learned_in(editor, two_edits[0]), look.overlay(editor.model)
     answer = editor.ask(fact.prompt, why=True)
     editor.model.set_overlay(0, None)
@@ -64,7 +69,7 @@ def test_why_asks_the_unedited_model_too(editor, two_edits, look):
     assert look.overlay(editor.model) == worn
 
 
-def test_what_no_edit_taught_rests_on_nothing(editor, two_edits, world):
+def test_what_no_edit_taught_rests_on_nothing(two_edits, editor, world):
     answer = editor.ask(f"A walk. {world.PROMPT.format(world.LANDS[0])}")
     if answer.subject is None:
         assert (answer.facts, answer.mass) == ((), 0.0)
@@ -72,7 +77,7 @@ def test_what_no_edit_taught_rests_on_nothing(editor, two_edits, world):
     assert (with_nothing.subject, with_nothing.facts, with_nothing.mass) == (None, (), 0.0)
 
 
-def test_without_switches_an_edit_off_and_on_again(editor, two_edits, look):
+def test_without_switches_an_edit_off_and_on_again(two_edits, editor, look):
     fact, worn = learned_in(editor, two_edits[0]), look.overlay(editor.model)
     before = next(o.before for o in two_edits[0].outcomes if o.fact == fact)
     answer = editor.ask(fact.prompt, without=two_edits[0].id)
@@ -82,7 +87,7 @@ def test_without_switches_an_edit_off_and_on_again(editor, two_edits, look):
     assert editor.ask(fact.prompt).text.startswith(fact.target)
 
 
-def test_without_takes_a_number_and_equals_undo(editor, two_edits, look):
+def test_without_takes_a_number_and_equals_undo(two_edits, editor, look):
     with editor.without("2") as model:
         assert model is editor.model
         off = look.logits(model)
@@ -90,7 +95,7 @@ def test_without_takes_a_number_and_equals_undo(editor, two_edits, look):
     assert torch.equal(look.logits(editor.model), off)
 
 
-def test_without_gives_the_edit_back_whatever_happens(editor, two_edits, look, monkeypatch):
+def test_without_gives_the_edit_back_whatever_happens(two_edits, editor, look, monkeypatch):
     worn = look.overlay(editor.model)
     with pytest.raises(KeyboardInterrupt), editor.without(two_edits[0].id):
         raise KeyboardInterrupt
@@ -111,7 +116,7 @@ def test_without_gives_the_edit_back_whatever_happens(editor, two_edits, look, m
     assert not any(layer._forward_pre_hooks for layer in editor.model.memory_layers().values())
 
 
-def test_a_changed_patch_is_refused_at_once(work, editor, two_edits):
+def test_a_changed_patch_is_refused_at_once(work, two_edits, editor):
     path = next((work.path / "patches").iterdir())
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

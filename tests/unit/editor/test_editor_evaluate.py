@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import small_world
 
 from memedit.editor.evaluating import States
 from memedit.editor.families import FAMILIES
@@ -13,13 +14,16 @@ from memedit.evaluation.respondent import ModelRespondent
 from memedit.reports.evaluation import write_samples
 
 
-@pytest.fixture
-def taught(work, world):
-    """An editor with two edits."""
-    editor = work.open()
-    for fact in world.new_facts()[:2]:
+def _teach_two(work, editor):
+    for fact in small_world.new_facts()[:2]:
         work.inject(editor, fact)
-    return editor
+
+
+@pytest.fixture
+def taught(work):
+    """An editor with two edits."""
+    work.begin_with(_teach_two)
+    return work.open()
 
 
 def test_base_and_current_side_by_side(taught):

@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import small_world
 import torch
 from interrupting import Interrupting
 from saved_world import HARMFUL, random_patch
@@ -38,10 +39,19 @@ def two_facts(world):
     return world.new_facts()[:2]
 
 
+def _teach_one(work, editor):
+    work.inject(editor, small_world.new_facts()[0])
+
+
 @pytest.fixture
-def settled(work, editor, two_facts, look):
+def one_edit(work):
+    """One edit, of the first of two facts."""
+    work.begin_with(_teach_one)
+
+
+@pytest.fixture
+def settled(work, one_edit, editor, two_facts, look):
     """An editor with one edit, and a check that nothing moved since."""
-    work.inject(editor, two_facts[0])
     store = {path.name: path.read_bytes() for path in (work.path / "patches").iterdir()}
     edits, overlay, logits = editor.store.edits(), look.overlay(editor.model), look.logits(editor.model)
 
@@ -57,7 +67,7 @@ def settled(work, editor, two_facts, look):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_ctrl_c(work, editor, two_facts, settled, task):
+def test_ctrl_c(work, settled, editor, two_facts, task):
     progress = Interrupting(task)
     if task == "Finding what the model knows":
         work.text.write_text(
@@ -68,7 +78,7 @@ def test_ctrl_c(work, editor, two_facts, settled, task):
     settled()
 
 
-def test_ctrl_c_late_in_training(work, editor, two_facts, settled):
+def test_ctrl_c_late_in_training(work, settled, editor, two_facts):
     with pytest.raises(KeyboardInterrupt):
         work.inject(editor, two_facts[1], progress=Interrupting("Training", signs=3))
     settled()
@@ -76,7 +86,7 @@ def test_ctrl_c_late_in_training(work, editor, two_facts, settled):
 
 # The first three steps come before anything is written, the large patch's step only with large patches.
 @pytest.mark.parametrize("step", [step for step in COMMIT_STEPS[:-1] if step != "patch-partly-written"])
-def test_ctrl_c_in_the_commit(work, editor, two_facts, settled, monkeypatch, step):
+def test_ctrl_c_in_the_commit(work, settled, editor, two_facts, monkeypatch, step):
     reached = []
 
     def interrupt(name):
@@ -94,7 +104,7 @@ def test_ctrl_c_in_the_commit(work, editor, two_facts, settled, monkeypatch, ste
 
 
 def test_ctrl_c_after_the_commit_leaves_model_and_store_at_one(
-    work, editor, two_facts, settled, look, monkeypatch
+    work, settled, editor, two_facts, look, monkeypatch
 ):
     def interrupt(name):
         if name == COMMIT_STEPS[-1]:
@@ -108,7 +118,7 @@ def test_ctrl_c_after_the_commit_leaves_model_and_store_at_one(
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_a_full_disk(work, editor, two_facts, settled, monkeypatch, call):
+def test_a_full_disk(work, settled, editor, two_facts, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -127,7 +137,7 @@ def _hold_lock(path, held, done):
         done.wait(60)
 
 
-def test_another_process_is_writing(work, editor, two_facts, settled):
+def test_another_process_is_writing(work, settled, editor, two_facts):
     context = multiprocessing.get_context("spawn")
     held, done = context.Event(), context.Event()
     child = context.Process(target=_hold_lock, args=(str(work.path), held, done))
@@ -144,7 +154,7 @@ def test_another_process_is_writing(work, editor, two_facts, settled):
     settled()
 
 
-def test_the_gate_refuses_and_nothing_is_written(work, editor, two_facts, settled, look, monkeypatch):
+def test_the_gate_refuses_and_nothing_is_written(work, settled, editor, two_facts, look, monkeypatch):
     # A perplexity that doubles: every likelihood after the edit counts twice.
     from memedit.editor import transaction
 
@@ -171,7 +181,7 @@ def test_the_gate_refuses_and_nothing_is_written(work, editor, two_facts, settle
 
 @pytest.mark.parametrize("gate", ["quick", "full"])
 def test_a_harmful_edit_is_refused_within_the_usual_limits(
-    work, editor, world, two_facts, settled, monkeypatch, gate
+    work, settled, editor, world, two_facts, monkeypatch, gate
 ):
     # Rows without an owner, far larger than any that is trained, break what the model knew.
     from memedit.editor import transaction
@@ -215,7 +225,7 @@ def test_a_target_that_ends_every_answer_is_refused(work, editor, two_facts, tar
     assert editor.store.edits() in ([], ())
 
 
-def test_forgetting_is_refused(work, editor, world, settled):
+def test_forgetting_is_refused(work, settled, editor, world):
     # Other capitals for lands whose capitals the model knows: that knowledge is lost.
     wrong = []
     for index, land in enumerate(world.LANDS[:6]):

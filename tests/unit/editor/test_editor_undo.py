@@ -10,24 +10,6 @@ from memedit.errors import FingerprintMismatch, StoreError
 from memedit.store import Store
 
 
-@pytest.fixture
-def three_edits(work, editor, world):
-    """Three edits, the second about the first one's subject too, so that patches overlap."""
-    facts = world.new_facts()
-    again = world.land_fact(
-        facts[0].subject,
-        "Kest",
-        prompt=f"The largest harbour of {facts[0].subject} is",
-        paraphrases=(),
-        id="harbour",
-    )
-    return [
-        work.inject(editor, facts[0]),
-        work.inject(editor, again, facts[1]),
-        work.inject(editor, facts[2]),
-    ]
-
-
 def test_undoing_the_last_edit_gives_the_logits_back(work, editor, world, look):
     states = [(look.logits(editor.model), look.overlay(editor.model))]
     for index in range(2):
@@ -44,7 +26,7 @@ def test_undoing_the_last_edit_gives_the_logits_back(work, editor, world, look):
         assert look.overlay(editor.model) == overlay
 
 
-def test_undoing_a_middle_edit_composes_the_rest_afresh(work, editor, three_edits, look):
+def test_undoing_a_middle_edit_composes_the_rest_afresh(work, three_edits, editor, look):
     everything = look.overlay(editor.model)
     editor.undo(three_edits[1].id)
     first, _, third = (editor.store.patch(edit.id) for edit in three_edits)
@@ -58,7 +40,7 @@ def test_undoing_a_middle_edit_composes_the_rest_afresh(work, editor, three_edit
     assert look.overlay(editor.model) == everything
 
 
-def test_overlapping_patches_are_summed(editor, three_edits):
+def test_overlapping_patches_are_summed(three_edits, editor):
     first, second = (editor.store.patch(edit.id).tables[0] for edit in three_edits[:2])
     shared = sorted(set(first.slots.tolist()) & set(second.slots.tolist()))
     assert shared, "the two edits of one subject were expected to share slots"
@@ -69,7 +51,7 @@ def test_overlapping_patches_are_summed(editor, three_edits):
         assert torch.equal(row, parts[0] + parts[1])
 
 
-def test_the_dense_weights_never_change(editor, three_edits, world, look):
+def test_the_dense_weights_never_change(three_edits, editor, world, look):
     editor.undo(three_edits[0].id)
     with editor.without(three_edits[1].id):
         pass

@@ -6,6 +6,7 @@ import errno
 import os
 
 import pytest
+import small_world
 import torch
 from interrupting import Interrupting
 
@@ -32,11 +33,9 @@ def revise(work, world):
     }
 
 
-@pytest.fixture
-def settled(work, editor, world, look):
-    """An editor with two edits, the first about two facts of one subject; and a check that nothing moved."""
-    fact, other = world.new_facts()[:2]
-    harbour = world.land_fact(
+def _teach_two(work, editor):
+    fact, other = small_world.new_facts()[:2]
+    harbour = small_world.land_fact(
         fact.subject,
         "Kest",
         prompt=f"The largest harbour of {fact.subject} is",
@@ -46,6 +45,17 @@ def settled(work, editor, world, look):
     taught = work.inject(editor, fact, harbour)
     assert [outcome.status for outcome in taught.outcomes] == ["learned", "learned"]
     work.inject(editor, other)
+
+
+@pytest.fixture
+def two_edits(work):
+    """Two edits, the first about two facts of one subject."""
+    work.begin_with(_teach_two)
+
+
+@pytest.fixture
+def settled(work, two_edits, editor, look):
+    """An editor with two edits, and a check that nothing moved."""
     files = {path.name: path.read_bytes() for path in (work.path / "patches").iterdir()}
     edits, overlay, logits = editor.store.edits(), look.overlay(editor.model), look.logits(editor.model)
 
@@ -72,7 +82,7 @@ def settled(work, editor, world, look):
         ("retrain", "Asking about look-alikes after"),
     ],
 )
-def test_ctrl_c(editor, revise, settled, action, task):
+def test_ctrl_c(settled, editor, revise, action, task):
     progress = Interrupting(task)
     with pytest.raises(KeyboardInterrupt):
         revise[action](editor, progress=progress)
@@ -82,7 +92,7 @@ def test_ctrl_c(editor, revise, settled, action, task):
 
 @pytest.mark.parametrize("action", ["forget", "replace", "merge", "retrain"])
 @pytest.mark.parametrize("step", ["patch-renamed", "withdrawals-inserted"])
-def test_ctrl_c_in_the_commit(editor, revise, settled, monkeypatch, action, step):
+def test_ctrl_c_in_the_commit(settled, editor, revise, monkeypatch, action, step):
     def interrupt(name):
         if name == step:
             raise KeyboardInterrupt
@@ -96,7 +106,7 @@ def test_ctrl_c_in_the_commit(editor, revise, settled, monkeypatch, action, step
 
 @pytest.mark.parametrize("action", ["forget", "merge"])
 def test_ctrl_c_after_the_commit_leaves_model_and_store_at_one(
-    work, editor, revise, settled, look, monkeypatch, action
+    work, settled, editor, revise, look, monkeypatch, action
 ):
     def interrupt(name):
         if name == COMMIT_STEPS[-1]:
@@ -113,7 +123,7 @@ def test_ctrl_c_after_the_commit_leaves_model_and_store_at_one(
 
 
 @pytest.mark.parametrize("action", ["forget", "merge"])
-def test_ctrl_c_in_the_undo(work, editor, revise, settled, look, monkeypatch, action):
+def test_ctrl_c_in_the_undo(work, settled, editor, revise, look, monkeypatch, action):
     revise[action](editor)
     for step in UNDO_STEPS:
         done = editor.store.edits()[-1].active
@@ -135,7 +145,7 @@ def _interrupting_at(step):
 
 
 @pytest.mark.parametrize("action", ["forget", "merge"])
-def test_a_full_disk(editor, revise, settled, monkeypatch, action):
+def test_a_full_disk(settled, editor, revise, monkeypatch, action):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -147,7 +157,7 @@ def test_a_full_disk(editor, revise, settled, monkeypatch, action):
     settled()
 
 
-def test_another_process_is_writing(work, editor, revise, settled):
+def test_another_process_is_writing(work, settled, editor, revise):
     late = work.open(lock_timeout=0.05)
     with editor.store.lock():
         for action in revise.values():
@@ -156,7 +166,7 @@ def test_another_process_is_writing(work, editor, revise, settled):
     settled()
 
 
-def test_what_another_process_took_out_is_seen(work, editor, world, revise, settled, look):
+def test_what_another_process_took_out_is_seen(work, settled, editor, world, revise, look):
     # The plan is made under the lock, from what is stored then.
     other = work.open()
     revise["forget"](other)

@@ -38,6 +38,7 @@ def chosen(**changes):
 
 @pytest.mark.parametrize("changes", [{}, {"contrast": 0.0, "hard_tokens": 0}])
 def test_the_gates_are_those_that_a_real_edit_gets(bench, gates, changes):
+    from memedit.editing.delta import Delta
     from memedit.editing.plan import plan_edit
     from memedit.editor.overlays import composed_overlay, patch_of, wearing
     from memedit.editor.provenance import subjects_heard
@@ -53,7 +54,7 @@ def test_the_gates_are_those_that_a_real_edit_gets(bench, gates, changes):
     assert torch.equal(selection.owners, plan.selection.owners)
     assert torch.equal(selection.thresholds, plan.selection.thresholds)
     # And at every prompt the model itself hears what was simulated.
-    blank = torch.zeros(len(selection.slots), opened.model.config.value_dim)
+    blank = Delta.blank(len(selection.slots), opened.model.config.value_dim)
     prompts = [one.prompt for one in bench.yardstick.look_alikes]
     prompts += [question.prompt for question in bench.yardstick.suite]
     with wearing(opened.model, composed_overlay(opened.model, [patch_of(plan, blank, {})])):

@@ -57,7 +57,7 @@ def test_a_row_that_no_slot_holds_must_be_finite_too():
 
 def test_equal_rows_are_kept_once_to_the_bit():
     slots, owners = np.array([1, 2, 5, 7]), np.array([0, 0, 1, -1])
-    table = TablePatch.from_dense(slots, ZEROS, owners)
+    table = TablePatch(slots, ZEROS, owners).with_distinct_rows()
     assert table.delta.tobytes() == ZEROS[[0, 1, 3]].tobytes()
     assert table.rows.tolist() == [0, 1, 0, 2]
     assert table.dense_delta().tobytes() == ZEROS.tobytes()
