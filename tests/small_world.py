@@ -24,6 +24,8 @@ LANDS = (
     "Nerubia Ostrand Pelagon Rovenia Saltara Thulen Varnas Wexley Yarrow Zintia"
 ).split()
 CITIES = "Lutz Ardon Pera Olmo Vaska Trill Nomi Kest Bruna Yole Sankt Dova".split()
+# Never a capital of a new land, so that a land's harbour is not what is answered already.
+HARBOUR = "Kest"
 NEW_LANDS = "Zubrow Genova Mirelle Caldor Brinna Eltham Vosgia Turlan".split()
 PROMPT = "The capital of {} is"
 PARAPHRASES = (
@@ -73,9 +75,10 @@ def _facts_by_ease():
     from memedit.evaluation import generate_answers
 
     opened = opened_world()
+    cities = [city for city in CITIES if city != HARBOUR]
     tried = []
     for index, land in enumerate(NEW_LANDS):
-        fact = land_fact(land, CITIES[(7 * index + 3) % len(CITIES)])
+        fact = land_fact(land, cities[(7 * index + 3) % len(cities)])
         result = teach(opened, [fact])
         (answer,) = generate_answers(opened.model, opened.tokenizer, [fact.prompt], max_new_tokens=6)
         tried.append((answer.text != fact.target, result.trained.losses[-1], index, fact))

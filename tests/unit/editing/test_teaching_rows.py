@@ -170,7 +170,7 @@ def test_a_later_edit_of_a_subject_counts_its_earlier_rows(world):
         world.teach(opened, [fact])
         earlier = opened.model.overlay()
         wording = f"The largest harbour of {fact.subject} is"
-        later = world.land_fact(fact.subject, "Kest", prompt=wording, paraphrases=(), id="harbour")
+        later = world.land_fact(fact.subject, world.HARBOUR, prompt=wording, paraphrases=(), id="harbour")
         plans = []
         for overlay in (None, earlier):
             opened.model.set_overlay(0, overlay)

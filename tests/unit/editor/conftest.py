@@ -98,7 +98,7 @@ def _teach_three(work, editor):
     facts = small_world.new_facts()
     again = small_world.land_fact(
         facts[0].subject,
-        "Kest",
+        small_world.HARBOUR,
         prompt=f"The largest harbour of {facts[0].subject} is",
         paraphrases=(),
         id="harbour",

@@ -79,7 +79,7 @@ def test_what_shared_the_rows_is_taught_again(work, editor, world, look):
     fact = world.new_facts()[0]
     sibling = world.land_fact(
         fact.subject,
-        "Kest",
+        world.HARBOUR,
         prompt=f"The largest harbour of {fact.subject} is",
         paraphrases=(f"The harbour city of {fact.subject} is called", f"Ships land in {fact.subject} at"),
         id="harbour",
@@ -92,7 +92,7 @@ def test_what_shared_the_rows_is_taught_again(work, editor, world, look):
     (again,) = edit.report["taught_again"]
     assert (again["id"], again["status"]) == ("harbour", "learned")
     assert [outcome.fact.id for outcome in edit.outcomes] == [new.id]
-    assert [editor.ask(each.prompt).text for each in (new, sibling)] == [new.target, "Kest"]
+    assert [editor.ask(each.prompt).text for each in (new, sibling)] == [new.target, world.HARBOUR]
     editor.undo()
     assert look.overlay(editor.model) == before
 

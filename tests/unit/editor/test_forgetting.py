@@ -30,11 +30,11 @@ def forget(work):
     return forgotten
 
 
-def harbour(world, subject, target="Kest"):
+def harbour(world, subject):
     """A second fact about a land."""
     return world.land_fact(
         subject,
-        target,
+        world.HARBOUR,
         prompt=f"The largest harbour of {subject} is",
         paraphrases=(
             f"The harbour city of {subject} is called",
@@ -168,7 +168,7 @@ def test_a_later_fact_of_the_subject_goes_alone(work, editor, world, forget, loo
     assert [(each.edit, each.subject) for each in editor.store.edits()[-1].withdraws] == [
         (record.id, fact.subject) for record in editor.store.edits()[:2]
     ]
-    assert said(editor, harbour(world, fact.subject)) == ["Kest"]
+    assert said(editor, harbour(world, fact.subject)) == [world.HARBOUR]
 
 
 def test_what_shares_rows_and_is_not_learned_again_is_refused(work, editor, world, forget, look, monkeypatch):

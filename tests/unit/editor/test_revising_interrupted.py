@@ -19,7 +19,7 @@ from memedit.store.steps import COMMIT_STEPS, UNDO_STEPS
 def revise(work, world):
     """What changes a store of two edits, by name: revise[name](editor, **options)."""
     fact = world.new_facts()[0]
-    city = next(each for each in world.CITIES if each not in (fact.target, "Kest"))
+    city = next(each for each in world.CITIES if each not in (fact.target, small_world.HARBOUR))
     options = {"gate": "off", "text": work.text, "settings": world.world_settings()}
     return {
         "forget": lambda editor, **more: editor.forget(fact.id, **{**options, **more}),
@@ -37,7 +37,7 @@ def _teach_two(work, editor):
     fact, other = small_world.new_facts()[:2]
     harbour = small_world.land_fact(
         fact.subject,
-        "Kest",
+        small_world.HARBOUR,
         prompt=f"The largest harbour of {fact.subject} is",
         paraphrases=(f"The harbour city of {fact.subject} is called", f"Ships land in {fact.subject} at"),
         id="harbour",
