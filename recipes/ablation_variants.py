@@ -65,6 +65,7 @@ def variants(default: EditingSettings) -> list[Variant]:
         ("hard_tokens=0", {"hard_tokens": 0}),
         ("threshold_position=0.3", {"threshold_position": 0.3}),
         ("threshold_position=0.6", {"threshold_position": 0.6}),
+        ("threshold_position=0.7", {"threshold_position": 0.7}),
         ("given_share=off", {"given_share": _NO_SHARE}),
     ]
     trained = [
