@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from saved_world import HARMFUL, random_patch
 from memedit.editor.results import EditRefused
 from memedit.errors import FactsError, StoreError, StoreLocked
 from memedit.facts import Fact
-from memedit.store import Store, durable_file
+from memedit.store import durable_file
 from memedit.store.steps import COMMIT_STEPS
 
 TASKS = (
@@ -131,26 +132,25 @@ def test_a_full_disk(work, settled, editor, two_facts, monkeypatch, call):
     settled()
 
 
-def _hold_lock(path, held, done):
-    with Store.open(path, fingerprint=None) as store, store.lock():
-        held.set()
-        done.wait(60)
+# A process of its own that imports the store alone: with this module it would import torch too.
+_HOLD_LOCK = """
+import sys
+from memedit.store import Store
+with Store.open(sys.argv[1], fingerprint=None) as store, store.lock():
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
 
 
 def test_another_process_is_writing(work, settled, editor, two_facts):
-    context = multiprocessing.get_context("spawn")
-    held, done = context.Event(), context.Event()
-    child = context.Process(target=_hold_lock, args=(str(work.path), held, done))
-    child.start()
-    try:
-        assert held.wait(60)
+    command = [sys.executable, "-c", _HOLD_LOCK, str(work.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
         late = work.open(lock_timeout=0.05)
         for refused in (lambda: work.inject(late, two_facts[1]), late.undo):
             with pytest.raises(StoreLocked, match=str(child.pid)):
                 refused()
-    finally:
-        done.set()
-        child.join(60)
+        child.communicate("done\n", timeout=60)
     settled()
 
 
