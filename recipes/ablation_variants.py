@@ -17,8 +17,6 @@ from memedit.editing.selection import Ranking
 DEFAULT = "default"
 # Far above any mass a gate can ask for: the least mass at a given wording then never lowers a threshold.
 _NO_SHARE = 1e6
-# Adam's usual memory of past steps, with the rate and the passes that go with it.
-USUAL_ADAM = {"beta1": 0.9, "beta2": 0.99, "learning_rate": 0.45, "min_epochs": 3, "max_epochs": 14}
 _RANKINGS: tuple[Ranking, ...] = ("tf", "tfidf", "kl", "all")
 
 
@@ -73,7 +71,8 @@ def variants(default: EditingSettings) -> list[Variant]:
         ("min_epochs=1", {"min_epochs": 1}),
         ("learning_rate/2", {"learning_rate": rate / 2}),
         ("learning_rate*2", {"learning_rate": rate * 2}),
-        ("usual_adam", USUAL_ADAM),
+        ("beta1=0.9", {"beta1": 0.9}),
+        ("beta2=0.99", {"beta2": 0.99}),
     ]
     changed = [
         *rows,

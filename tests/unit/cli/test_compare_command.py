@@ -102,9 +102,17 @@ def test_ctrl_c_keeps_what_is_done(files, here, monkeypatch):
     assert "goes on from there" in result.stderr
 
 
+# A shell's background jobs ignore Ctrl-C, and so would a command that tests in the background start.
+_HEEDING_CTRL_C = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("memedit", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a process group")
 def test_ctrl_c_on_the_terminal_ends_the_part_and_the_command(files):
-    command_line = [sys.executable, "-m", "memedit", "compare", *files, "--methods", "locft"]
+    command_line = [sys.executable, "-c", _HEEDING_CTRL_C, "compare", *files, "--methods", "locft"]
     process = subprocess.Popen(
         command_line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     )
