@@ -87,6 +87,7 @@ def test_undo_restores_the_logits_to_the_bit_and_redo_the_edit(injected, facts_f
     from transformers import LlamaForCausalLM
 
     import memedit
+    from memedit.modeling.arithmetic import computing
 
     fact = read_facts(facts_file)[0]
     with memedit.open(injected.store) as editor:
@@ -101,7 +102,7 @@ def test_undo_restores_the_logits_to_the_bit_and_redo_the_edit(injected, facts_f
         undone = logits()
         editor.redo()
         assert torch.equal(edited, logits())
-    base = LlamaForCausalLM.from_pretrained(smollm2_folder, dtype=torch.bfloat16).eval()
+    base = computing(LlamaForCausalLM.from_pretrained(smollm2_folder, dtype="auto").eval())
     with torch.no_grad():
         assert torch.equal(undone, base(ids).logits)
     assert not torch.equal(edited, undone)
