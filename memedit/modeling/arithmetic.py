@@ -1,14 +1,16 @@
 """The type that a model computes in: the one it is stored in, unless the processor would crawl in it.
 
 What: `computing` widens a bf16 or fp16 model to fp32 where it runs on a CPU without instructions for it;
-`stored` narrows it again, without loss, for saving.
-Why: such a CPU emulates every product. On one with AVX2 only, bf16 matrix products ran at 1 to 17 GFLOPS and
-fp32 at 60 to 130: an edit of minutes became one of hours, and nothing said why.
+`as_stored` narrows it again for the length of a `with` block, without loss: for saving.
+Why: such a CPU emulates every product (`python -m benchmarks.arithmetic` times both): an edit of minutes
+became one of hours, and nothing said why.
 How: MEMEDIT_DTYPE=auto|stored|float32 decides. A widened model remembers the types of its file; the
 fingerprint is taken of what is stored, so a store opens on either kind of machine.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -42,18 +44,22 @@ def computing(model: Model) -> Model:
     return model
 
 
-def stored(model: Model) -> Model:
-    """Narrow what `computing` widened, in place; every weight gets back the bits that it had.
+@contextmanager
+def as_stored(model: nn.Module) -> Iterator[None]:
+    """Give what `computing` widened the bits that it is stored with, for the length of a `with` block.
 
     Args:
         model: any model.
     """
     dtypes = stored_dtypes(model)
-    for name, parameter in model.named_parameters():
-        if name in dtypes:
+    widened = {name: each for name, each in model.named_parameters() if name in dtypes}
+    try:
+        for name, parameter in widened.items():
             parameter.data = parameter.data.to(dtypes[name])
-    remember(model, {})
-    return model
+        yield
+    finally:
+        for parameter in widened.values():
+            parameter.data = parameter.data.float()
 
 
 def stored_dtypes(model: nn.Module) -> dict[str, torch.dtype]:

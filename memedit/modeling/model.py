@@ -28,6 +28,7 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
+from memedit.modeling.arithmetic import as_stored
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_layer import MemoryLayer
 from memedit.modeling.memory_table import MemoryTable
@@ -234,6 +235,11 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         self.vocab_size = config.vocab_size
         self.lm_head = _Head(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model in the type of its file, whatever it computes in; arguments are transformers'."""
+        with as_stored(self):
+            super().save_pretrained(*args, **kwargs)
 
     def memory_layers(self) -> dict[int, MemoryLayer]:
         """Return the memory layers by block index, ascending."""

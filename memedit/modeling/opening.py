@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 from transformers.utils import logging
 
 from memedit.errors import ModelUnavailable, UsageError
-from memedit.modeling.arithmetic import computing, stored
+from memedit.modeling.arithmetic import computing
 from memedit.modeling.background import BackgroundStatistics, read_background, self_written_text
 from memedit.modeling.calibration import RoutingChooser, RoutingSettings
 from memedit.modeling.fingerprint import weights_digest
@@ -135,7 +135,7 @@ def retrofit_folder(
         raise UsageError(f"{name} has memory layers already", remedy="Use it as --model as it is.")
     llama, tokenizer = _plain_llama(folder), _tokenizer(folder)
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress, settings, choose)
-    stored(apply_retrofit(llama, retrofit)).save_pretrained(target)
+    apply_retrofit(llama, retrofit).save_pretrained(target)
     tokenizer.save_pretrained(target)
     save_retrofit(target / RETROFIT_FILE, retrofit)
     return target
