@@ -46,7 +46,6 @@ class Course:
         self.settings, self.passes = settings, 0
         self.learned = torch.zeros(num_facts, dtype=torch.bool)
         self.epochs = torch.zeros(num_facts, dtype=torch.int64)
-        self.examined = torch.ones(num_facts, dtype=torch.bool)
         self.worst = torch.full((len(facts),), float("inf"))
         self.last_read = torch.zeros(len(facts), dtype=torch.int64)
         self.reads = 0
@@ -56,7 +55,9 @@ class Course:
         active = ~self.learned[self.facts]
         if self.passes < self.settings.min_epochs:
             return active.nonzero().flatten().tolist()
-        due = ~self._right() | self.examined[self.facts] | self._reviewed()
+        # Right in every row and still here: the rows were not all read lately, so the fact is examined.
+        examined = ~self._marked(~self._right())
+        due = ~self._right() | examined[self.facts] | self._reviewed()
         return (active & due).nonzero().flatten().tolist()
 
     def _reviewed(self) -> torch.Tensor:
@@ -78,20 +79,20 @@ class Course:
         self.reads += len(rows)
 
     def end_pass(self) -> None:
-        """Let facts leave; choose whom the next pass examines."""
-        taught = torch.zeros_like(self.learned)
-        taught[self.facts] = True
+        """Let facts leave."""
+        taught = self._marked(torch.ones_like(self.facts, dtype=torch.bool))
         self.epochs[taught & ~self.learned] = self.passes + 1
         self.passes += 1
         if self.passes < self.settings.min_epochs:
             return
-        wrong = torch.zeros_like(self.learned)
-        wrong[self.facts[~self._right()]] = True
-        stale = torch.zeros_like(self.learned)
-        stale[self.facts[self.last_read < self.passes - 1]] = True
-        right = taught & ~wrong
-        self.learned |= right & ~stale
-        self.examined = right & ~self.learned
+        unsure = ~self._right() | (self.last_read < self.passes - 1)
+        self.learned |= taught & ~self._marked(unsure)
+
+    def _marked(self, rows: torch.Tensor) -> torch.Tensor:
+        """The facts of which any row is marked, bool [facts]."""
+        facts = torch.zeros_like(self.learned)
+        facts[self.facts[rows]] = True
+        return facts
 
     def _right(self) -> torch.Tensor:
         return self.worst <= -math.log(self.settings.margin)

@@ -20,7 +20,7 @@ from memedit.editing.row_states import RowState, memory_block, route_subjects, r
 from memedit.editing.rows import TeachingRows, teaching_rows
 from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
 from memedit.editing.slot_ranking import select_for_edit
-from memedit.editing.training import TrainedDelta, TrainingSettings, train_delta
+from memedit.editing.training import SharedVectors, TrainedDelta, TrainingSettings, train_delta
 from memedit.facts import Fact
 from memedit.modeling import MemoryLlamaForCausalLM, Overlay
 from memedit.modeling.background import BackgroundStatistics
@@ -185,12 +185,15 @@ def train_plan(
     trained = train_delta(
         lessons,
         blocks,
-        slots=plan.selection.slots,
-        owners=_sharing(plan.selection.owners),
-        apart=_with_several_facts(plan),
+        SharedVectors(
+            plan.selection.slots,
+            _sharing(plan.selection.owners),
+            _with_several_facts(plan),
+            model.config.value_dim,
+            settings.training,
+            _residual_rms(plan),
+        ),
         num_facts=len(plan.facts),
-        dim=model.config.value_dim,
-        residual_rms=_residual_rms(plan),
         settings=settings.training,
         seed=seed,
         progress=progress,

@@ -11,7 +11,7 @@ Source: breadth-first mini-batches with end token, LocFT-BF 2025 (arXiv 2509.220
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from memedit_kernels.slot_bag import SlotOverlay, slot_bag
@@ -91,13 +91,21 @@ class SharedVectors:
         apart: bool [rows], the rows that have a part of their own.
         dim: width of a row.
         settings: learning rates and decays.
+        residual_rms: root mean square of the residual stream that the rows are added to: the unit of the
+            learning rate.
     """
 
     def __init__(
-        self, slots: Tensor, owners: Tensor, apart: Tensor, dim: int, settings: TrainingSettings
+        self,
+        slots: Tensor,
+        owners: Tensor,
+        apart: Tensor,
+        dim: int,
+        settings: TrainingSettings,
+        residual_rms: float,
     ) -> None:
         num_owners, num_own = int(owners.max()) + 1 if len(owners) else 0, int(apart.sum())
-        self.slots, self.owners, self.settings = slots, owners, settings
+        self.slots, self.owners, self.settings, self.residual_rms = slots, owners, settings, residual_rms
         self.vectors = torch.zeros(num_owners, dim, device=slots.device)
         self.own = torch.zeros(num_own, dim, device=slots.device)
         self.own_place = torch.full_like(owners, -1).masked_scatter(apart, torch.arange(num_own))
@@ -142,13 +150,9 @@ class SharedVectors:
 def train_delta(
     lessons: Sequence[Lesson],
     blocks: FrozenBlocks,
+    rows: SharedVectors,
     *,
-    slots: Tensor,
-    owners: Tensor,
-    apart: Tensor,
     num_facts: int,
-    dim: int,
-    residual_rms: float,
     settings: TrainingSettings,
     seed: int,
     progress: Progress = NULL_PROGRESS,
@@ -159,13 +163,8 @@ def train_delta(
     Args:
         lessons: what is taught; every fact with at least one lesson can be learned.
         blocks: the frozen blocks above the memory layer.
-        slots: int64 [rows], ascending: the slots that are trained, one for each row of the delta.
-        owners: int64 [rows], the subject of each row of the delta.
-        apart: bool [rows], rows of subjects with several facts: they differ from each other.
+        rows: the rows that are trained, changed in place.
         num_facts: facts in the batch, those without a lesson included.
-        dim: width of the delta's rows.
-        residual_rms: root mean square of the residual stream that the rows are added to: the unit of the
-            learning rate.
         settings: learning rate, budget, margin.
         seed: of the order of rows.
         progress: told of lessons done.
@@ -174,8 +173,6 @@ def train_delta(
     Returns:
         The delta and which facts were learned.
     """
-    settings = replace(settings, learning_rate=settings.learning_rate * residual_rms)
-    rows = SharedVectors(slots, owners, apart, dim, settings)
     generator = torch.Generator().manual_seed(seed)
     course = Course([lesson.fact for lesson in lessons], num_facts, settings)
     losses: list[float] = []
@@ -186,7 +183,7 @@ def train_delta(
             if not due:
                 task.advance((settings.max_epochs - epoch) * len(lessons))
                 break
-            rate = settings.learning_rate * (1 - epoch / settings.max_epochs)
+            rate = settings.learning_rate * rows.residual_rms * (1 - epoch / settings.max_epochs)
             lengths = [len(lessons[at].hidden) for at in due]
             total = 0.0
             for batch in shuffled_batches(lengths, size, generator):

@@ -15,7 +15,7 @@ from memedit_kernels.slot_update.reference import adam_update_reference
 
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson
-from memedit.editing.training import TrainingSettings, train_delta
+from memedit.editing.training import SharedVectors, TrainingSettings, train_delta
 
 
 @pytest.fixture
@@ -75,19 +75,16 @@ def test_a_delta(tiny_memory_llama, on_references):
         tail = torch.randn(len(answer), model.config.hidden_size)
         lessons.append(Lesson(fact, prefix, tail, slots, weights, torch.tensor(answer), 0))
 
+    slots, owners, apart = (
+        torch.tensor([0, 1, 10, 11]),
+        torch.tensor([0, 0, 1, 1]),
+        torch.zeros(4, dtype=torch.bool),
+    )
+    settings = TrainingSettings(max_epochs=4, learning_rate=2.0, margin=0.999999)
+
     def trained():
-        return train_delta(
-            lessons,
-            blocks,
-            slots=torch.tensor([0, 1, 10, 11]),
-            owners=torch.tensor([0, 0, 1, 1]),
-            apart=torch.zeros(4, dtype=torch.bool),
-            num_facts=2,
-            dim=model.config.hidden_size,
-            residual_rms=1.0,
-            settings=TrainingSettings(max_epochs=4, learning_rate=2.0, margin=0.999999),
-            seed=0,
-        )
+        rows = SharedVectors(slots, owners, apart, model.config.hidden_size, settings, 1.0)
+        return train_delta(lessons, blocks, rows, num_facts=2, settings=settings, seed=0)
 
     found = trained()
     assert found.delta.dense().abs().max() > 0.1

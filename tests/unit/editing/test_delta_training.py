@@ -28,7 +28,9 @@ SETTINGS = TrainingSettings(
 
 
 def vectors(apart=(False, False, False)):
-    return SharedVectors(torch.tensor([5, 7, 9]), torch.tensor([0, 0, 1]), torch.tensor(apart), 4, SETTINGS)
+    return SharedVectors(
+        torch.tensor([5, 7, 9]), torch.tensor([0, 0, 1]), torch.tensor(apart), 4, SETTINGS, 1.0
+    )
 
 
 def test_rows_of_a_subject_hold_one_vector():
@@ -87,18 +89,11 @@ FACT_1 = torch.tensor([False, False, True, True] + 4 * [False] + 4 * [True])
 
 def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, residual_rms=1.0, **settings):
     blocks, taught = lessons
+    chosen, dim = replace(SETTINGS, **settings), blocks.head.weight.shape[1]
+    apart = torch.zeros(len(OWNERS), dtype=torch.bool)
+    rows = SharedVectors(torch.arange(len(OWNERS)), OWNERS, apart, dim, chosen, residual_rms)
     return train_delta(
-        taught,
-        blocks,
-        slots=torch.arange(len(OWNERS)),
-        owners=OWNERS,
-        apart=torch.zeros(len(OWNERS), dtype=torch.bool),
-        num_facts=num_facts,
-        dim=blocks.head.weight.shape[1],
-        residual_rms=residual_rms,
-        settings=replace(SETTINGS, **settings),
-        seed=seed,
-        progress=progress,
+        taught, blocks, rows, num_facts=num_facts, settings=chosen, seed=seed, progress=progress
     )
 
 
