@@ -17,6 +17,7 @@ from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from memedit.modeling import MemoryLlamaForCausalLM
+from memedit.modeling.arithmetic import stored_dtypes
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -63,7 +64,7 @@ class PrefixKeys:
     """Keys and values of the tokens before a row's first changeable position.
 
     Attributes:
-        keys: [blocks, kv_heads, prefix, head_dim], rotary positions applied.
+        keys: [blocks, kv_heads, prefix, head_dim], rotary positions applied, in the type of the model's file.
         values: [blocks, kv_heads, prefix, head_dim].
     """
 
@@ -96,6 +97,8 @@ class FrozenBlocks:
         self.final_norm = model.model.norm.weight.detach().float()
         self.head = FrozenLinear(model.lm_head)
         self.blocks = [_FrozenBlock(block) for block in model.model.layers[first:]]
+        # A prefix takes the room that it takes in the type of the file: there are megabytes of them a fact.
+        self.kept_type = stored_dtypes(model).get("model.embed_tokens.weight", model.dtype)
 
     @torch.no_grad()
     def prefix_keys(self, hidden: Tensor, lengths: Sequence[int]) -> list[PrefixKeys]:
@@ -114,7 +117,7 @@ class FrozenBlocks:
             kept.append((keys, values))
         keys, values = (torch.stack(parts) for parts in zip(*kept, strict=True))
         return [
-            PrefixKeys(keys[:, row, :, :length].clone(), values[:, row, :, :length].clone())
+            PrefixKeys(*(part[:, row, :, :length].to(self.kept_type, copy=True) for part in (keys, values)))
             for row, length in enumerate(lengths)
         ]
 
@@ -136,7 +139,10 @@ class FrozenBlocks:
         mask = torch.zeros(batch, time, longest + time)
         mask[:, :, :longest].masked_fill_((torch.arange(longest) >= lengths[:, None])[:, None], float("-inf"))
         mask[:, :, longest:] = torch.full((time, time), float("-inf")).triu(1)
-        keys, values = (_pad([getattr(p, name) for p in prefixes], longest) for name in ("keys", "values"))
+        keys, values = (
+            _pad([getattr(prefix, name) for prefix in prefixes], longest, hidden.dtype)
+            for name in ("keys", "values")
+        )
         for index, block in enumerate(self.blocks):
             hidden, _, _ = self._run(block, hidden, rotary, mask, (keys[:, index], values[:, index]))
         return hidden
@@ -212,10 +218,10 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return states * cos + torch.cat([-second, first], -1) * sin
 
 
-def _pad(parts: Sequence[Tensor], longest: int) -> Tensor:
+def _pad(parts: Sequence[Tensor], longest: int, dtype: torch.dtype) -> Tensor:
     """Stack [blocks, kv_heads, length, head_dim] tensors to [rows, blocks, kv_heads, longest, head_dim]."""
     blocks, heads, _, width = parts[0].shape
-    padded = parts[0].new_zeros(len(parts), blocks, heads, longest, width)
+    padded = parts[0].new_zeros(len(parts), blocks, heads, longest, width, dtype=dtype)
     for row, part in enumerate(parts):
         padded[row, :, :, : part.shape[2]] = part
     return padded

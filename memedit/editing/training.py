@@ -219,11 +219,17 @@ def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedVectors, ra
     slots, weights = slots.flatten(0, 1), weights.flatten(0, 1)
     touched = rows.touched(slots, weights)
     overlay = rows.read(touched)
-    written = slot_bag(slots, weights, overlay=overlay).requires_grad_()
-    loss = _losses(batch, blocks, hidden + written.view(hidden.shape).to(hidden.dtype))
-    (grad_written,) = torch.autograd.grad(loss.mean(), written)
-    rows.step(touched, slot_gradient(grad_written, slots, weights, overlay.slots), rate)
-    return list(loss.detach().split([len(lesson.answer) for lesson in batch]))
+    written = slot_bag(slots, weights, overlay=overlay).view(hidden.shape)
+    grad_written, counts = torch.empty_like(written), [len(lesson.answer) for lesson in batch]
+    losses: list[Tensor] = []
+    # In fp32 two parts, one after the other, hold what a whole batch holds in bf16.
+    for part in torch.arange(len(batch)).chunk(hidden.element_size() // 2):
+        leaf = written[part].requires_grad_()
+        loss = _losses([batch[at] for at in part], blocks, hidden[part] + leaf.to(hidden.dtype))
+        (grad_written[part],) = torch.autograd.grad(loss.sum() / sum(counts), leaf)
+        losses.append(loss.detach())
+    rows.step(touched, slot_gradient(grad_written.flatten(0, 1), slots, weights, overlay.slots), rate)
+    return list(torch.cat(losses).split(counts))
 
 
 def _losses(batch: Sequence[Lesson], blocks: FrozenBlocks, hidden: Tensor) -> Tensor:

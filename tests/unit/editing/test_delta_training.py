@@ -8,6 +8,7 @@ import pytest
 import torch
 from fixtures_tiny import build_tiny_llama
 
+from memedit.editing import training
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson, make_lessons
 from memedit.editing.plan import plan_edit, train_plan
@@ -95,6 +96,36 @@ def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, residual_rms=1.0
     return train_delta(
         taught, blocks, rows, num_facts=num_facts, settings=chosen, seed=seed, progress=progress
     )
+
+
+def test_a_step_taken_in_parts_has_the_gradient_of_the_whole_batch(lessons, monkeypatch):
+    blocks, taught = lessons
+    taken = []
+    monkeypatch.setattr(SharedVectors, "step", lambda self, rows, gradient, rate: taken.append(gradient))
+    whole = [list(range(4)), list(range(3))]
+    for chosen in whole:
+        rows = SharedVectors(
+            torch.arange(12),
+            OWNERS,
+            torch.zeros(12, dtype=torch.bool),
+            blocks.head.weight.shape[1],
+            SETTINGS,
+            1.0,
+        )
+        batch = [taught[at] for at in chosen]
+        losses = training._step(batch, blocks, rows, 0.1)
+        taken_in_one = torch.zeros_like(taken[-1])
+        num_answers = sum(len(lesson.answer) for lesson in batch)
+        for lesson, loss in zip(batch, losses, strict=True):
+            (alone,) = training._step([lesson], blocks, rows, 0.1)
+            torch.testing.assert_close(loss, alone)
+            touched = rows.touched(lesson.slots, lesson.weights)
+            everywhere = rows.touched(
+                *(torch.cat([getattr(each, part) for each in batch]) for part in ("slots", "weights"))
+            )
+            place = torch.searchsorted(everywhere, touched)
+            taken_in_one[place] += taken.pop() * len(lesson.answer) / num_answers
+        torch.testing.assert_close(taken[-1], taken_in_one, rtol=1e-4, atol=1e-6)
 
 
 def test_the_learning_rate_is_in_units_of_the_residual_stream(lessons):

@@ -7,6 +7,7 @@ import torch
 
 from memedit.editing.frozen_blocks import FrozenBlocks, _RmsNorm, round_up
 from memedit.modeling import from_llama
+from memedit.modeling.arithmetic import computing
 
 SHAPES = {
     "grouped heads": {},
@@ -119,6 +120,22 @@ def test_bf16_stays_close_to_the_model(model):
     error = (out - logits[:, 5:].float()).abs().max() / logits.float().abs().max()
     # bf16 holds 8 bits; a dozen roundings one behind the other.
     assert error < 12 * 2**-8
+
+
+def test_the_prefixes_of_a_widened_model_take_the_room_of_its_file(model, monkeypatch):
+    monkeypatch.setenv("MEMEDIT_DTYPE", "float32")
+    model = computing(model.to(torch.bfloat16))
+    ids = torch.arange(40).view(2, 20) * 7 % 300 + 3
+    hidden, logits = through_the_model(model, ids)
+    blocks = FrozenBlocks(model, 2)
+    prefixes = blocks.prefix_keys(hidden[:, :5], [5, 3])
+    assert {part.dtype for prefix in prefixes for part in (prefix.keys, prefix.values)} == {torch.bfloat16}
+    # Nothing but what is kept: no view of all rows' keys.
+    assert prefixes[1].keys.untyped_storage().nbytes() == 2 * prefixes[1].keys.numel()
+    out = blocks.logits(blocks.forward(hidden[:1, 5:], prefixes[:1]))
+    error = (out - logits[:1, 5:]).abs().max() / logits.abs().max()
+    # The prefix alone is rounded, to 8 bits.
+    assert 0 < error < 2 * 2**-8
 
 
 def test_the_models_weights_are_shared(model):
