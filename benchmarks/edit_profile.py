@@ -24,7 +24,7 @@ from memedit.editing import plan as plan_module
 from memedit.editing import training
 from memedit.editing.plan import EditingSettings, plan_edit, train_plan
 from memedit.facts import read_facts
-from memedit.modeling import MemoryLayer, Overlay
+from memedit.modeling import MemoryLayer
 from memedit.modeling.opening import open_model
 
 ROOT = Path(__file__).parents[1]
@@ -77,9 +77,7 @@ def profile(model_name: str, facts_file: Path) -> tuple[dict[str, float], dict[s
         (plan_module, "make_lessons", "frozen prefixes"),
     ):
         plan = plan_edit(opened.model, opened.tokenizer, opened.background, facts, seed=0, settings=settings)
-        chosen = plan.selection
-        zeros = torch.zeros(len(chosen.slots), opened.model.config.value_dim)
-        overlay = Overlay(chosen.slots, zeros, chosen.owners, chosen.thresholds)
+        overlay = plan.selection.blank_overlay(opened.model.config.value_dim)
         with during.watching(
             (plan_module, "train_delta", "bookkeeping"),
             (training, "_losses", DENSE[0]),

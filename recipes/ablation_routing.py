@@ -4,7 +4,7 @@ What: `Gates`: for settings of the selection, at which prompts a gate opens.
 Why: a fact whose gate stays shut in a wording cannot be answered in it, and one that opens for others harms
 them. That takes seconds to find, an edit minutes.
 How: rows and prompts go through the lower blocks once; SlotSelector chooses slots and thresholds as in an
-edit, and memedit_kernels' ownership gate decides. Tokens of the answer are not read.
+edit, and the model's gates decide. Tokens of the answer are not read.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from typing import Any
 import torch
 from ablation_measures import Bench
 from lifelong_measures import all_questions
-from memedit_kernels.slot_bag import lookup_owners, ownership_gate
-from memedit_kernels.slot_rows import slot_rows
-from torch import Tensor
 
 from memedit.editing.plan import EditingSettings
 from memedit.editing.row_states import (
@@ -31,8 +28,9 @@ from memedit.editing.row_states import (
 from memedit.editing.rows import TeachingRows, teaching_rows
 from memedit.editing.selection import Selection, SlotSelector
 from memedit.evaluation.statistics import share_metric
-from memedit.modeling import prompt_ids
+from memedit.modeling import gated_look_ups, prompt_ids
 from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
+from memedit.modeling.memory_layer import TokenRouting
 
 LOOK_ALIKE = "look_alike"
 _OWN = "the gate of the fact's own subject opens at a token of the prompt"
@@ -62,25 +60,26 @@ class Gates:
         for question in bench.yardstick.suite:
             self.asked.append((question.group, question.prompt, None))
             prompts.append(question.prompt)
-        self.slots, self.weights, self.prompt_of = self._routed(prompts)
+        self.routing, self.prompt_of = self._routed(prompts)
         self._read: dict[tuple[int, ...], tuple[TeachingRows, SubjectRouting, SubjectRouting]] = {}
 
     @torch.no_grad()
-    def _routed(self, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Slots and weights of every token, [tokens, heads * k], and the prompt that each belongs to."""
+    def _routed(self, prompts: list[str]) -> tuple[TokenRouting, torch.Tensor]:
+        """Routing of every token (its queries in fp16), and the prompt that each belongs to."""
         model = self.bench.opened.model
         layer, memory = memory_block(model)
         ids = [prompt_ids(self.bench.opened.tokenizer, model.config, prompt) for prompt in prompts]
-        slots, weights, places = [], [], []
+        kept: list[TokenRouting] = []
+        places = []
         for batch in length_batches([len(row) for row in ids], BATCH_TOKENS):
             _, normalised = ffn_inputs(model, layer, pad_right([ids[index] for index in batch]))
-            parts = [part.unflatten(0, normalised.shape[:2]) for part in memory.route(normalised)]
+            slots, weights, queries = memory.route(normalised)
+            parts = [part.unflatten(0, normalised.shape[:2]) for part in (slots, weights, queries.half())]
             for row, index in enumerate(batch):
                 length = len(ids[index])
-                slots.append(parts[0][row, :length])
-                weights.append(parts[1][row, :length])
+                kept.append(TokenRouting(*(part[row, :length].clone() for part in parts)))
                 places.append(torch.full((length,), index))
-        return torch.cat(slots), torch.cat(weights), torch.cat(places)
+        return TokenRouting(*(torch.cat(parts) for parts in zip(*kept, strict=True))), torch.cat(places)
 
     def selection(self, settings: EditingSettings) -> tuple[tuple[str, ...], Selection]:
         """Subjects, and the slots and thresholds that an edit of an empty store would choose for them."""
@@ -153,9 +152,8 @@ class Gates:
     def _opened(self, selection: Selection) -> list[set[int]]:
         """The owners whose gates open at a token of each prompt."""
         heads = memory_block(self.bench.opened.model)[1].heads
-        owners = lookup_owners(selection.owners, slot_rows(self.slots, selection.slots))
-        _, best, mass = ownership_gate(owners, self.weights, selection.thresholds, heads)
-        is_open = (best >= 0) & (mass >= selection.thresholds[best.clamp(min=0)])
+        found = gated_look_ups(selection.blank_overlay(value_dim=1), *self.routing, heads)
+        best, is_open = found.best_owner, (found.weights > 0).any(-1)
         opened: list[set[int]] = [set() for _ in self.asked]
         for prompt, owner in zip(self.prompt_of[is_open].tolist(), best[is_open].tolist(), strict=True):
             opened[prompt].add(owner)

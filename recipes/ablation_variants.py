@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from memedit.editing.discriminants import DiscriminantSettings
 from memedit.editing.plan import EditingSettings
 from memedit.editing.selection import Ranking
 
@@ -54,6 +55,7 @@ def variants(default: EditingSettings) -> list[Variant]:
         ("num_questions=1", replace(default, num_questions=1)),
         ("num_decoys=0", replace(default, num_decoys=0)),
         ("num_decoys=10", replace(default, num_decoys=10)),
+        ("num_decoys=20", replace(default, num_decoys=20)),
     ]
     selected: list[tuple[str, dict[str, Any]]]
     trained: list[tuple[str, dict[str, Any]]]
@@ -61,9 +63,12 @@ def variants(default: EditingSettings) -> list[Variant]:
     selected += [
         ("contrast=0", {"contrast": 0.0}),
         ("hard_tokens=0", {"hard_tokens": 0}),
-        ("threshold_position=0.3", {"threshold_position": 0.3}),
-        ("threshold_position=0.6", {"threshold_position": 0.6}),
-        ("threshold_position=0.7", {"threshold_position": 0.7}),
+        *((f"threshold_position={at}", {"threshold_position": at}) for at in (0.3, 0.5, 0.6)),
+        ("discriminant=off", {"discriminant": None}),
+        *(
+            (f"discriminant.position={at}", {"discriminant": DiscriminantSettings(position=at)})
+            for at in (0.5, 0.6, 0.8)
+        ),
         ("given_share=off", {"given_share": _NO_SHARE}),
     ]
     trained = [

@@ -89,16 +89,14 @@ def _facts_by_ease():
 def teach(opened, facts, **training):
     """Train facts and put them into the model, without a store; returns the EditResult."""
     from memedit.editing.plan import plan_edit, train_plan
-    from memedit.modeling import Overlay
 
     settings = world_settings(**training)
     opened.model.set_overlay(0, None)
     plan = plan_edit(opened.model, opened.tokenizer, opened.background, facts, seed=0, settings=settings)
-    chosen = plan.selection
-    blank = torch.zeros(len(chosen.slots), opened.model.config.value_dim)
-    overlay = Overlay(chosen.slots, blank, chosen.owners, chosen.thresholds, plan.rows.subjects)
+    overlay = plan.selection.blank_overlay(opened.model.config.value_dim, plan.rows.subjects)
     result = train_plan(opened.model, plan, overlay, seed=0, settings=settings)
-    opened.model.set_overlay(0, replace(overlay, values=result.trained.delta.dense()))
+    delta = result.trained.delta
+    opened.model.set_overlay(0, replace(overlay, values=delta.values, rows=delta.rows))
     return result
 
 
@@ -244,6 +242,7 @@ def opened_world():
 
 def world_settings(**training):
     """Editing settings of a scale that fits the small Llama."""
+    from memedit.editing.discriminants import DiscriminantSettings
     from memedit.editing.plan import EditingSettings
     from memedit.editing.selection import SelectionSettings
     from memedit.editing.training import TrainingSettings
@@ -259,6 +258,7 @@ def world_settings(**training):
         given_share=2.0,
         low_quantile=0.1,
         min_idf=0.05,
+        discriminant=DiscriminantSettings(position=0.4, ridge=0.3, low_quantile=0.1, given_share=0.9),
     )
     numbers = {
         "max_epochs": 16,

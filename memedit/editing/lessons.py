@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from memedit_kernels.slot_bag import lookup_owners, ownership_gate
 from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
 from memedit.editing.frozen_blocks import FrozenBlocks, PrefixKeys
 from memedit.editing.row_states import BATCH_TOKENS, RowState
 from memedit.editing.rows import TeachingRow
-from memedit.modeling import Overlay
+from memedit.modeling import Overlay, gated_look_ups
 from memedit.modeling.lower_blocks import length_batches
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -101,9 +100,8 @@ def make_lessons(
 def _open_row(
     row: TeachingRow, state: RowState, overlay: Overlay, slots: Tensor, heads: int
 ) -> _OpenRow | None:
-    written = slot_rows(state.slots, overlay.slots)
-    owners = lookup_owners(overlay.owners, written)
-    gated, _, _ = ownership_gate(owners, state.weights, overlay.thresholds, heads)
+    found = gated_look_ups(overlay, state.slots, state.weights, state.queries, heads)
+    written, gated = found.rows, found.weights
     trained = gated.masked_fill(slot_rows(state.slots, slots) < 0, 0.0)
     opens = (trained != 0).any(-1).nonzero().flatten()
     first = int(opens[0]) if len(opens) else len(state.hidden)

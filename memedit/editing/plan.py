@@ -43,7 +43,7 @@ class EditingSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_contexts: int = 2
     num_questions: int = 3
-    num_decoys: int = 20
+    num_decoys: int = 30
 
 
 @dataclass(frozen=True)

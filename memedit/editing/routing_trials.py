@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from memedit_kernels.slot_bag import lookup_owners, ownership_gate
-from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from memedit.editing.row_states import SubjectRouting
 from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
 from memedit.editing.trial_material import CONTEXTS, TrialMaterial, trial_material
-from memedit.modeling import MemoryLayer
+from memedit.modeling import MemoryLayer, gated_look_ups
 from memedit.modeling.background import BackgroundStatistics, count_slots
 from memedit.modeling.calibration import RoutingSettings, RoutingTrial, fit_routing
 from memedit.modeling.lower_blocks import ffn_inputs_of, length_batches, pad_right
@@ -182,9 +180,9 @@ class _Trials:
     def _measured(
         self, layer: int, memory: MemoryLayer, background: BackgroundStatistics
     ) -> tuple[RoutingTrial, Tensor]:
-        slots, weights = memory.route_windows(self.asked[layer].flatten(1))
+        routing = memory.route_windows(self.asked[layer].flatten(1))
         sizes = [len(owners) for owners in self.owners]
-        parts = zip(self.owners, slots.split(sizes), weights.split(sizes), strict=True)
+        parts = zip(self.owners, *(part.split(sizes) for part in routing), strict=True)
         taught, decoys, unseen, look_alikes = (SubjectRouting(*part) for part in parts)
         told = self.material.taught
         given = torch.tensor([row.given for row in told.rows])
@@ -215,10 +213,9 @@ class _Trials:
 
 def _open_owner(selection: Selection, routing: SubjectRouting, heads: int) -> Tensor:
     """Whose gate opens at each row, int64 [rows]; -1 = nobody's."""
-    owners = lookup_owners(selection.owners, slot_rows(routing.slots, selection.slots))
-    _, best, mass = ownership_gate(owners, routing.weights, selection.thresholds, heads)
-    closed = mass < selection.thresholds[best.clamp(min=0)]
-    return best.masked_fill(closed, -1)
+    written = selection.blank_overlay(value_dim=1)
+    found = gated_look_ups(written, routing.slots, routing.weights, routing.queries, heads)
+    return found.best_owner.masked_fill((found.weights == 0).all(-1), -1)
 
 
 def _means(values: Tensor, owners: Tensor, num_owners: int) -> Tensor:

@@ -26,11 +26,13 @@ class RowState:
         hidden: [time, hidden_size], the block's output as if nothing were written.
         slots: int64 [time, heads * k].
         weights: fp32 [time, heads * k].
+        queries: fp16 [time, heads * key_dim]: as many as hidden, and a discriminant sees no difference.
     """
 
     hidden: Tensor
     slots: Tensor
     weights: Tensor
+    queries: Tensor
 
 
 def memory_block(model: MemoryLlamaForCausalLM) -> tuple[int, MemoryLayer]:
@@ -60,12 +62,13 @@ def row_states(
         for batch in length_batches([len(ids) for ids in inputs], BATCH_TOKENS):
             residual, normalised = ffn_inputs(model, layer, pad_right([inputs[index] for index in batch]))
             hidden = residual + model.model.layers[layer].mlp(normalised)
-            slots, weights = (part.unflatten(0, hidden.shape[:2]) for part in memory.route(normalised))
+            slots, weights, queries = memory.route(normalised)
+            parts = [
+                hidden,
+                *(part.unflatten(0, hidden.shape[:2]) for part in (slots, weights, queries.half())),
+            ]
             for row, index in enumerate(batch):
-                length = len(inputs[index])
-                found[index] = RowState(
-                    hidden[row, :length].clone(), slots[row, :length].clone(), weights[row, :length].clone()
-                )
+                found[index] = RowState(*(part[row, : len(inputs[index])].clone() for part in parts))
             task.advance(len(batch))
     return [state for state in found if state is not None]
 
@@ -78,19 +81,24 @@ class SubjectRouting:
         owners: int64 [rows], the subject of each row.
         slots: int64 [rows, heads * k].
         weights: fp32 [rows, heads * k].
+        queries: fp16 [rows, heads * key_dim]; [rows, 0] where nobody asks for them.
     """
 
     owners: Tensor
     slots: Tensor
     weights: Tensor
+    queries: Tensor
 
 
 def subject_routing(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> SubjectRouting:
     """Take the routing at each row's subject from states that are already there."""
+    pairs = list(zip(rows, states, strict=True))
     return SubjectRouting(
         torch.tensor([row.owner for row in rows], dtype=torch.int64),
-        torch.stack([state.slots[row.subject_last] for row, state in zip(rows, states, strict=True)]),
-        torch.stack([state.weights[row.subject_last] for row, state in zip(rows, states, strict=True)]),
+        *(
+            torch.stack([getattr(state, part)[row.subject_last] for row, state in pairs])
+            for part in ("slots", "weights", "queries")
+        ),
     )
 
 
@@ -103,12 +111,16 @@ def route_subjects(
     width = memory.heads * memory.top_k
     slots = torch.empty(len(rows), width, dtype=torch.int64)
     weights = torch.empty(len(rows), width)
+    queries = torch.empty(len(rows), memory.heads * memory.key_dim, dtype=torch.float16)
     inputs = [row.encoded.ids[: row.subject_last + 1] for row in rows]
     with progress.task("Reading look-alikes", len(rows)) as task:
         for batch in length_batches([len(ids) for ids in inputs], BATCH_TOKENS):
             _, normalised = ffn_inputs(model, layer, pad_right([inputs[index] for index in batch]))
             last = torch.tensor([len(inputs[index]) - 1 for index in batch])
             windows = query_windows(normalised, memory.window)[torch.arange(len(batch)), last]
-            slots[batch], weights[batch] = memory.route_windows(windows)
+            found = memory.route_windows(windows)
+            slots[batch], weights[batch], queries[batch] = found.slots, found.weights, found.queries.half()
             task.advance(len(batch))
-    return SubjectRouting(torch.tensor([row.owner for row in rows], dtype=torch.int64), slots, weights)
+    return SubjectRouting(
+        torch.tensor([row.owner for row in rows], dtype=torch.int64), slots, weights, queries
+    )

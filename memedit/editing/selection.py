@@ -3,14 +3,14 @@
 A subject gets the slots that its own wordings use at its last token, minus those that look-alike names and
 the most similar tokens of background text use, ranked against how often background text uses them (TF-IDF
 with contrast). A slot has one owner. The gate's threshold lies between the mass that all those others reach
-and the mass that the subject itself reaches.
+and the mass that the subject itself reaches; what mass cannot tell apart, a discriminant may.
 
 Source: TF-IDF ranking of slots, Lin et al. 2025 (arXiv 2510.15103), section 3; contrast, exclusive ownership
 and thresholds are ours.
 """
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -18,7 +18,10 @@ from memedit_kernels.slot_bag import lookup_owners
 from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
+from memedit.editing.delta import Delta
+from memedit.editing.discriminants import DiscriminantSettings, subject_discriminants
 from memedit.editing.row_states import SubjectRouting
+from memedit.modeling import Overlay
 from memedit.modeling.background import BackgroundStatistics
 
 Ranking = Literal["contrast", "tfidf", "tf", "kl", "all"]
@@ -38,6 +41,7 @@ class SelectionSettings:
         min_threshold: least routing mass that opens a gate.
         given_share: the threshold is at most this share of the least mass at a wording that the user gave.
         low_quantile: quantile of the subject's own masses that stands for "what it reaches".
+        discriminant: how the boundary to look-alikes is drawn; None = the gate alone decides.
         min_idf: floor of the inverse document frequency, so that a well-known subject still finds slots.
     """
 
@@ -45,11 +49,12 @@ class SelectionSettings:
     slots_per_subject: int = 128
     contrast: float = 1.0
     hard_tokens: int = 32
-    threshold_position: float = 0.5
+    threshold_position: float = 0.4
     min_threshold: float = 0.25
     given_share: float = 0.95
     low_quantile: float = 0.1
     min_idf: float = 0.05
+    discriminant: DiscriminantSettings | None = field(default_factory=DiscriminantSettings)
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,31 @@ class Selection:
         slots: int64 [n], ascending.
         owners: int64 [n], index of the subject, or UNGATED.
         thresholds: fp32 [subjects].
+        discriminants: fp32 [subjects, query_dim + 1], or None.
     """
 
     slots: Tensor
     owners: Tensor
     thresholds: Tensor
+    discriminants: Tensor | None = None
+
+    def blank_overlay(self, value_dim: int, names: Sequence[str] = ()) -> Overlay:
+        """The overlay of an empty store that wrote zeros to these slots.
+
+        Args:
+            value_dim: width of a row.
+            names: of the subjects, or none.
+        """
+        delta = Delta.blank(len(self.slots), value_dim)
+        return Overlay(
+            self.slots,
+            delta.values,
+            self.owners,
+            self.thresholds,
+            tuple(names),
+            delta.rows,
+            self.discriminants,
+        )
 
     def num_slots(self) -> Tensor:
         """Slots that each subject owns, int64 [subjects]."""
@@ -117,7 +142,18 @@ class SlotSelector:
         first = self._ranked(taken, [self.look_alikes])
         selection = self._ranked(taken, [self.look_alikes, self._hard_tokens(first)])
         owned = selection if written is None else _with_written(selection, *written)
-        return Selection(selection.slots, selection.owners, self._thresholds(owned))
+        return Selection(selection.slots, selection.owners, self._thresholds(owned), self._discriminants())
+
+    def _discriminants(self) -> Tensor | None:
+        if self.settings.discriminant is None:
+            return None
+        return subject_discriminants(
+            self.taught,
+            self.look_alikes,
+            given=self.given,
+            num_subjects=self.num_subjects,
+            settings=self.settings.discriminant,
+        )
 
     def _ranked(self, taken: Tensor, others: Sequence[SubjectRouting]) -> Selection:
         pairs, use = self._mean_use(self.taught)
@@ -152,7 +188,8 @@ class SlotSelector:
         kept = (
             torch.arange(len(subjects)) - torch.searchsorted(subjects, subjects) < self.settings.hard_tokens
         )
-        return SubjectRouting(subjects[kept], self.text_slots[tokens[kept]], self.text_weights[tokens[kept]])
+        slots, weights = self.text_slots[tokens[kept]], self.text_weights[tokens[kept]]
+        return SubjectRouting(subjects[kept], slots, weights, weights[:, :0])
 
     def _text_mass(self, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
         """Subject, background token and mass wherever a token, no mention of the subject, hits its slots."""

@@ -8,7 +8,7 @@ import torch
 from memedit.editing.delta import Delta
 from memedit.editing.plan import EditPlan
 from memedit.modeling import MemoryLlamaForCausalLM, Overlay
-from memedit.store import Owner, Patch, TablePatch, compose
+from memedit.store import DISCRIMINANT_TYPE, Owner, Patch, TablePatch, compose, discriminants_of
 
 
 def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) -> Overlay | None:
@@ -18,6 +18,7 @@ def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) ->
     shares_rows = len(table.delta) < table.num_slots
     if table.num_slots == 0:
         return None
+    discriminants = torch.from_numpy(discriminants_of(composition.owners)).float()
     return Overlay(
         torch.from_numpy(table.slots),
         torch.from_numpy(table.delta),
@@ -25,6 +26,7 @@ def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) ->
         torch.tensor([owner.threshold for owner in composition.owners], dtype=torch.float32),
         tuple(owner.subject for owner in composition.owners),
         torch.from_numpy(table.rows) if shares_rows else None,
+        discriminants if discriminants.shape[1] else None,
     )
 
 
@@ -42,11 +44,24 @@ def wearing(model: MemoryLlamaForCausalLM, overlay: Overlay | None) -> Iterator[
 def patch_of(plan: EditPlan, delta: Delta, metadata: dict[str, str]) -> Patch:
     """Make the patch of an edit: the plan's slots with these deltas, equal ones kept once."""
     selection = plan.selection
+    fact_ids: dict[str, list[str]] = {}
+    for fact in plan.facts:
+        fact_ids.setdefault(fact.subject, []).append(fact.id)
+    discriminants = _kept(selection.discriminants, len(plan.rows.subjects))
     owners = tuple(
-        Owner(subject, float(threshold), tuple(fact.id for fact in plan.facts if fact.subject == subject))
-        for subject, threshold in zip(plan.rows.subjects, selection.thresholds.tolist(), strict=True)
+        Owner(subject, threshold, tuple(fact_ids.get(subject, ())), discriminant)
+        for subject, threshold, discriminant in zip(
+            plan.rows.subjects, selection.thresholds.tolist(), discriminants, strict=True
+        )
     )
     table = TablePatch(
         selection.slots.numpy(), delta.values.numpy(), selection.owners.numpy(), delta.rows.numpy()
     ).with_distinct_rows()
     return Patch((table,), owners, metadata)
+
+
+def _kept(discriminants: torch.Tensor | None, num_owners: int) -> list[bytes]:
+    """Discriminants as a patch keeps them."""
+    if discriminants is None:
+        return [b""] * num_owners
+    return [row.tobytes() for row in discriminants.numpy().astype(DISCRIMINANT_TYPE)]

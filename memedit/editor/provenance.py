@@ -90,9 +90,10 @@ def listening(model: MemoryLlamaForCausalLM) -> Iterator[list[Spoken]]:
     num_read: defaultdict[int, int] = defaultdict(int)
 
     def note(layer: int, _: nn.Module, arguments: tuple[Any, ...]) -> None:
-        hidden, table, slots, weights = arguments
+        hidden, table, routing = arguments
+        slots = routing.slots
         assert len(hidden) == 1, "listening to several prompts at once"
-        heard.extend(_open_gates(table, slots, table.look_up_overlay(slots, weights), num_read[layer]))
+        heard.extend(_open_gates(table, slots, table.look_up_overlay(*routing), num_read[layer]))
         num_read[layer] += len(slots)
 
     with _hooked(model, note):
@@ -147,11 +148,11 @@ def _routings_of(model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]]) -
     found = [PromptRouting() for _ in rows]
 
     def note(_: int, __: nn.Module, arguments: tuple[Any, ...]) -> None:
-        _, table, slots, weights = arguments
-        looked_up = table.look_up_overlay(slots, weights)
+        _, table, routing = arguments
+        looked_up = table.look_up_overlay(*routing)
         if looked_up is None:
             return
-        for spoken in _open_gates(table, slots, looked_up, 0):
+        for spoken in _open_gates(table, routing.slots, looked_up, 0):
             row, place = divmod(spoken.position, longest)
             if place < len(rows[row]):
                 found[row].subjects.add(spoken.subject)

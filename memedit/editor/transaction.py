@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from memedit.editing.delta import Delta
 from memedit.editing.plan import EditingSettings, EditResult, plan_edit, train_plan
 from memedit.editor.correcting import Correction, inheriting
@@ -43,7 +41,6 @@ from memedit.evaluation import (
     well_known_facts,
 )
 from memedit.facts import Fact, find_conflicts
-from memedit.modeling import Overlay
 from memedit.modeling.opening import OpenedModel
 from memedit.progress import Progress
 from memedit.store import Patch, Store, Withdrawal
@@ -318,12 +315,7 @@ class Injection:
         empty = patch_of(plan, Delta.blank(len(plan.selection.slots), self.model.config.value_dim), {})
         overlay = composed_overlay(self.model, [*self.standing(), empty])
         # A plan without a single free slot trains nothing; every fact is then reported as failed.
-        overlay = overlay or Overlay(
-            plan.selection.slots,
-            torch.zeros(0, self.model.config.value_dim),
-            plan.selection.owners,
-            plan.selection.thresholds,
-        )
+        overlay = overlay or plan.selection.blank_overlay(self.model.config.value_dim)
         result = train_plan(
             self.model, plan, overlay, seed=self.seed, settings=self.settings, progress=self.progress
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memedit.modeling.memory_layer import query_windows as query_windows
     from memedit.modeling.memory_table import GatedLookup as GatedLookup
     from memedit.modeling.memory_table import MemoryTable as MemoryTable
+    from memedit.modeling.memory_table import gated_look_ups as gated_look_ups
     from memedit.modeling.model import MemoryLlamaForCausalLM as MemoryLlamaForCausalLM
     from memedit.modeling.model import MemoryLlamaModel as MemoryLlamaModel
     from memedit.modeling.overlay import Overlay as Overlay
@@ -32,7 +33,7 @@ _MODULES = {
     "fingerprint": ("model_fingerprint",),
     "loading": ("from_llama", "load_memory_llama"),
     "memory_layer": ("MemoryLayer", "query_windows"),
-    "memory_table": ("GatedLookup", "MemoryTable"),
+    "memory_table": ("GatedLookup", "MemoryTable", "gated_look_ups"),
     # The configuration comes by way of the model, so that whoever has it can use the Auto classes.
     "model": ("MemoryLlamaConfig", "MemoryLlamaForCausalLM", "MemoryLlamaModel"),
     "overlay": ("Overlay",),

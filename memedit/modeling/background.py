@@ -163,9 +163,8 @@ def count_slots(
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     with progress.task("Counting slots", len(states)) as task:
         for row, document in zip(rows, states, strict=True):
-            slots, weights = (
-                part.cpu() for part in memory.route(document[None].to(model.device, torch.float32))
-            )
+            routing = memory.route(document[None].to(model.device, torch.float32))
+            slots, weights = routing.slots.cpu(), routing.weights.cpu()
             counts[slots.unique()] += 1
             places = [place for place, token in enumerate(row) if _admitted(seen, token)]
             tails = torch.tensor([_tail(row, place) for place in places], dtype=torch.int32)

@@ -41,6 +41,8 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_overlay_values: distinct rows of the stored overlay, per table, 0 = one for each slot; kept by
             set_overlay.
         memory_overlay_owners: owners of the stored overlay, per table; kept by set_overlay.
+        memory_overlay_query_dims: width of the queries that the stored overlay's discriminants look at, per
+            table, 0 = it has none; kept by set_overlay.
         memory_overlay_owner_names: names of those owners, per table, or an empty list; kept by set_overlay.
         memory_bos_token_id: the token that memedit puts in front of every prompt; None = what the tokenizer
             names.
@@ -65,6 +67,7 @@ class MemoryLlamaConfig(LlamaConfig):
     memory_overlay_rows: list[int] = field(default_factory=list)
     memory_overlay_values: list[int] = field(default_factory=list)
     memory_overlay_owners: list[int] = field(default_factory=list)
+    memory_overlay_query_dims: list[int] = field(default_factory=list)
     memory_overlay_owner_names: list[list[str]] = field(default_factory=list)
     memory_bos_token_id: int | None = None
 
@@ -152,10 +155,11 @@ class MemoryLlamaConfig(LlamaConfig):
         self.memory_overlay_rows = list(self.memory_overlay_rows) or [0] * num_tables
         self.memory_overlay_values = list(self.memory_overlay_values) or [0] * num_tables
         self.memory_overlay_owners = list(self.memory_overlay_owners) or [0] * num_tables
+        self.memory_overlay_query_dims = list(self.memory_overlay_query_dims) or [0] * num_tables
         self.memory_overlay_owner_names = list(self.memory_overlay_owner_names) or [
             [] for _ in range(num_tables)
         ]
-        for name in ("rows", "values", "owners", "owner_names"):
+        for name in ("rows", "values", "owners", "query_dims", "owner_names"):
             got = getattr(self, f"memory_overlay_{name}")
             if len(got) != num_tables:
                 raise _wrong(
@@ -164,6 +168,7 @@ class MemoryLlamaConfig(LlamaConfig):
         _check_counts("memory_overlay_rows", self.memory_overlay_rows)
         _check_counts("memory_overlay_values", self.memory_overlay_values)
         _check_counts("memory_overlay_owners", self.memory_overlay_owners)
+        _check_counts("memory_overlay_query_dims", self.memory_overlay_query_dims)
 
 
 def refuse_unknown_memory_fields(given: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ overlay, gate).
 Source: Berges et al. 2024 (arXiv 2412.09764), section 2; the window is ours.
 """
 
+from typing import NamedTuple
+
 import torch
 from memedit_kernels.product_key_topk import product_key_topk
 from torch import Tensor, nn
@@ -17,6 +19,20 @@ from torch.nn import functional
 
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_table import MemoryTable
+
+
+class TokenRouting(NamedTuple):
+    """Where tokens are routed.
+
+    Attributes:
+        slots: int64 [tokens, heads * k].
+        weights: fp32 [tokens, heads * k]; a head's k weights sum to 1.
+        queries: fp32 [tokens, heads * key_dim], what was scored: normalised halves where the layer does that.
+    """
+
+    slots: Tensor
+    weights: Tensor
+    queries: Tensor
 
 
 def query_windows(
@@ -77,7 +93,7 @@ class MemoryLayer(nn.Module):
 
     def route(
         self, hidden: Tensor, *, first_position: Tensor | None = None, num_new: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> TokenRouting:
         """Find the slots of every token and their weights.
 
         Args:
@@ -86,19 +102,16 @@ class MemoryLayer(nn.Module):
             num_new: route the last num_new tokens only; None = all.
 
         Returns:
-            slots int64 and weights fp32, both [batch * num_new, heads * k]; a head's k weights sum to 1.
+            The routing of batch * num_new tokens.
         """
         windows = query_windows(hidden, self.window, first_position=first_position, num_new=num_new)
         return self.route_windows(windows.flatten(0, 1))
 
-    def route_windows(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def route_windows(self, windows: Tensor) -> TokenRouting:
         """Route tokens whose query windows are already built (see query_windows).
 
         Args:
             windows: [tokens, window * hidden_size].
-
-        Returns:
-            slots int64 and weights fp32, both [tokens, heads * k].
         """
         projection = self.query_projection
         queries = functional.linear(windows.float(), projection.weight.float(), projection.bias.float())
@@ -110,21 +123,20 @@ class MemoryLayer(nn.Module):
             sub_keys = functional.normalize(sub_keys, dim=-1)
         slots, scores = product_key_topk(queries, sub_keys, self.top_k)
         weights = torch.softmax(scores * self.temperature, dim=-1)
-        return slots.flatten(1), weights.flatten(1)
+        return TokenRouting(slots.flatten(1), weights.flatten(1), queries.flatten(1))
 
-    def forward(self, hidden: Tensor, table: MemoryTable, slots: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, table: MemoryTable, routing: TokenRouting) -> Tensor:
         """Look the slots up and take them through the output path.
 
         Args:
             hidden: [batch, time, hidden_size], the tokens' normalised FFN inputs (a gated output reads them).
             table: the value table.
-            slots: int64 [batch * time, heads * k] from route.
-            weights: fp32 [batch * time, heads * k] from route.
+            routing: of batch * time tokens, from route.
 
         Returns:
             [batch, time, hidden_size] in the type of hidden.
         """
-        bag = table(slots, weights).view(*hidden.shape[:-1], -1).to(hidden.dtype)
+        bag = table(*routing).view(*hidden.shape[:-1], -1).to(hidden.dtype)
         if self.gate_projection is not None:
             bag = bag * functional.silu(self.gate_projection(hidden))
         output: Tensor = bag if self.output_projection is None else self.output_projection(bag)

@@ -8,14 +8,21 @@ layers may share one table.
 from typing import NamedTuple
 
 import torch
-from memedit_kernels.slot_bag import SlotOverlay, lookup_owners, ownership_gate, slot_bag
+from memedit_kernels.slot_bag import UNGATED, SlotOverlay, lookup_owners, ownership_gate, slot_bag
 from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor, nn
 
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.overlay import Overlay
 
-OVERLAY_BUFFERS = ("overlay_slots", "overlay_values", "overlay_owners", "overlay_thresholds", "overlay_rows")
+OVERLAY_BUFFERS = (
+    "overlay_slots",
+    "overlay_values",
+    "overlay_owners",
+    "overlay_thresholds",
+    "overlay_rows",
+    "overlay_discriminants",
+)
 
 
 class GatedLookup(NamedTuple):
@@ -23,7 +30,7 @@ class GatedLookup(NamedTuple):
 
     Attributes:
         rows: int64 [tokens, j], index into the overlay's slots or -1.
-        weights: [tokens, j], routing weights after the ownership gate.
+        weights: [tokens, j], routing weights after the ownership gate and the owners' discriminants.
         best_owner: int64 [tokens], owner with the largest mass, -1 = none.
         mass: [tokens], that owner's share of the routing, 0 to 1.
     """
@@ -32,6 +39,17 @@ class GatedLookup(NamedTuple):
     weights: Tensor
     best_owner: Tensor
     mass: Tensor
+
+
+class _WrittenRows(NamedTuple):
+    """The fields of an Overlay that a forward reads, not checked again."""
+
+    slots: Tensor
+    values: Tensor
+    owners: Tensor
+    thresholds: Tensor
+    rows: Tensor | None
+    discriminants: Tensor | None
 
 
 class MemoryTable(nn.Module):
@@ -43,10 +61,12 @@ class MemoryTable(nn.Module):
     overlay_owners: Tensor | None
     overlay_thresholds: Tensor | None
     overlay_rows: Tensor | None
+    overlay_discriminants: Tensor | None
 
     def __init__(self, config: MemoryLlamaConfig, table_index: int) -> None:
         super().__init__()
         self.num_slots, self.value_dim, self.heads = config.num_slots, config.value_dim, config.memory_heads
+        self.query_dim = config.memory_heads * config.memory_key_dim
         base = None if config.memory_empty_base else nn.Parameter(torch.empty(self.num_slots, self.value_dim))
         self.register_parameter("values", base)
         for name in OVERLAY_BUFFERS:
@@ -61,6 +81,8 @@ class MemoryTable(nn.Module):
             self.overlay_rows = torch.zeros(num_rows, dtype=torch.int64) if num_values else None
             self.overlay_owners = torch.zeros(num_rows, dtype=torch.int64)
             self.overlay_thresholds = torch.zeros(num_owners, dtype=torch.float32)
+            query_dim = config.memory_overlay_query_dims[table_index]
+            self.overlay_discriminants = torch.zeros(num_owners, query_dim + 1) if query_dim else None
 
     @property
     def is_empty(self) -> bool:
@@ -71,16 +93,10 @@ class MemoryTable(nn.Module):
     def overlay(self) -> Overlay | None:
         """The written rows, None when there are none."""
         written = self._written_rows()
-        if written is None or written.owners is None or written.thresholds is None:
+        if written is None:
             return None
-        return Overlay(
-            written.slots,
-            written.values,
-            written.owners,
-            written.thresholds,
-            self.owner_names,
-            self.overlay_rows,
-        )
+        slots, values, owners, thresholds, rows, discriminants = written
+        return Overlay(slots, values, owners, thresholds, self.owner_names, rows, discriminants)
 
     def set_overlay(self, overlay: Overlay | None) -> None:
         """Put these written rows in place of the present ones; None, or no rows, takes them away.
@@ -88,7 +104,7 @@ class MemoryTable(nn.Module):
         The tensors are used as they are, not copied: gradients reach overlay.values when it requires them.
 
         Raises:
-            ValueError: when a slot lies outside the table or the width does not fit.
+            ValueError: when a slot lies outside the table or a width does not fit.
         """
         if overlay is None or overlay.num_rows == 0:
             for name in OVERLAY_BUFFERS:
@@ -103,75 +119,129 @@ class MemoryTable(nn.Module):
             raise ValueError(
                 f"overlay.values: got width {overlay.values.shape[1]}, expected {self.value_dim}"
             )
+        discriminants = overlay.discriminants
+        if discriminants is not None and discriminants.shape[1] != self.query_dim + 1:
+            raise ValueError(
+                f"overlay.discriminants: got width {discriminants.shape[1]}, expected {self.query_dim + 1}"
+            )
         self.register_buffer("overlay_slots", overlay.slots)
         self.register_buffer("overlay_values", overlay.values)
         self.register_buffer("overlay_owners", overlay.owners)
         self.register_buffer("overlay_thresholds", overlay.thresholds)
         self.register_buffer("overlay_rows", overlay.rows)
+        self.register_buffer("overlay_discriminants", discriminants)
         self.owner_names = overlay.owner_names
 
-    def look_up_overlay(self, slots: Tensor, weights: Tensor) -> GatedLookup | None:
-        """Find the written rows among these look-ups and let the ownership gate weigh them.
+    def look_up_overlay(self, slots: Tensor, weights: Tensor, queries: Tensor) -> GatedLookup | None:
+        """Find the written rows among these look-ups and let their owners' gates weigh them.
 
         Args:
             slots: int64 [tokens, heads * k].
             weights: fp32 [tokens, heads * k].
+            queries: fp32 [tokens, heads * key_dim].
 
         Returns:
             The look-ups, None when the table has no overlay.
         """
         written = self._written_rows()
-        return None if written is None else _gated(written, slot_rows(slots, written.slots), weights)
+        return None if written is None else gated_look_ups(written, slots, weights, queries, self.heads)
 
-    def forward(self, slots: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, slots: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
         """Return the bag of each token: base rows and written rows, weighted.
 
         Args:
             slots: int64 [tokens, heads * k].
             weights: fp32 [tokens, heads * k].
+            queries: fp32 [tokens, heads * key_dim].
 
         Returns:
             fp32 [tokens, value_dim].
         """
         written = self._written_rows()
-        if written is None or self.overlay_rows is None:
+        if written is None or (written.rows is None and written.discriminants is None):
             return self._bag(slots, weights, written)
         bag = self._bag(slots, weights, None)
         found = slot_rows(slots, written.slots, refuse_negative=True)
         hit = (found >= 0).any(-1).nonzero().flatten()
         if len(hit) == 0:
             return bag
-        return bag.index_add(0, hit, _shared_bag(written, self.overlay_rows, found[hit], weights[hit]))
+        gated = _gated(written, found[hit], weights[hit], queries[hit], self.heads).weights
+        return bag.index_add(0, hit, _written_bag(written, found[hit], gated))
 
-    def _bag(self, slots: Tensor, weights: Tensor, written: SlotOverlay | None) -> Tensor:
-        """Base rows, and written rows of which each slot has its own."""
+    def _bag(self, slots: Tensor, weights: Tensor, written: _WrittenRows | None) -> Tensor:
+        """Base rows, and written rows of which each slot has its own and the gate alone decides."""
         if self.values is None and written is None:
             return weights.new_zeros(len(slots), self.value_dim)
-        return slot_bag(slots, weights, base=self.values, overlay=written)
+        if written is None:
+            return slot_bag(slots, weights, base=self.values)
+        overlay = SlotOverlay(written.slots, written.values, written.owners, written.thresholds, self.heads)
+        return slot_bag(slots, weights, base=self.values, overlay=overlay)
 
-    def _written_rows(self) -> SlotOverlay | None:
-        """The buffers; with overlay_rows, the values are not those of the slots but those that they share."""
+    def _written_rows(self) -> _WrittenRows | None:
+        """The buffers, fp32 whatever type the model was cast to."""
         slots, values = self.overlay_slots, self.overlay_values
         owners, thresholds = self.overlay_owners, self.overlay_thresholds
         if slots is None or values is None or owners is None or thresholds is None:
             return None
-        return SlotOverlay(slots, values.float(), owners, thresholds.float(), self.heads)
+        discriminants = self.overlay_discriminants
+        return _WrittenRows(
+            slots,
+            values.float(),
+            owners,
+            thresholds.float(),
+            self.overlay_rows,
+            None if discriminants is None else discriminants.float(),
+        )
 
 
-def _gated(written: SlotOverlay, rows: Tensor, weights: Tensor) -> GatedLookup:
-    """Let the ownership gate weigh look-ups whose place among the written slots is known."""
-    assert written.owners is not None
-    assert written.thresholds is not None
+def gated_look_ups(
+    written: Overlay | _WrittenRows, slots: Tensor, weights: Tensor, queries: Tensor, heads: int
+) -> GatedLookup:
+    """Find written rows among look-ups and let their owners' gates weigh them.
+
+    Args:
+        written: the written rows.
+        slots: int64 [tokens, heads * k].
+        weights: fp32 [tokens, heads * k].
+        queries: [tokens, heads * key_dim], of any floating type.
+        heads: heads of the memory layer.
+    """
+    return _gated(written, slot_rows(slots, written.slots), weights, queries, heads)
+
+
+def agrees(discriminants: Tensor, owners: Tensor, queries: Tensor) -> Tensor:
+    """Whether queries lie on an owner's side of its discriminant.
+
+    Args:
+        discriminants: fp32 [num_owners, query_dim + 1], see Overlay.
+        owners: int64 [tokens], whose; -1 agrees with everything.
+        queries: [tokens, query_dim].
+
+    Returns:
+        bool [tokens].
+    """
+    chosen = discriminants[owners.clamp(min=0)]
+    side: Tensor = (queries.float() * chosen[:, :-1]).sum(-1) + chosen[:, -1] >= 0
+    return side | (owners < 0)
+
+
+def _gated(
+    written: Overlay | _WrittenRows, rows: Tensor, weights: Tensor, queries: Tensor, heads: int
+) -> GatedLookup:
+    """Let gates weigh look-ups whose place among the written slots is known."""
     owners = lookup_owners(written.owners, rows)
-    gated, best_owner, mass = ownership_gate(owners, weights, written.thresholds, written.heads)
+    gated, best_owner, mass = ownership_gate(owners, weights, written.thresholds, heads)
+    if written.discriminants is not None:
+        shut = ~agrees(written.discriminants, best_owner, queries)
+        gated = gated.masked_fill(shut[:, None] & (owners > UNGATED), 0.0)
     return GatedLookup(rows, gated, best_owner, mass)
 
 
-def _shared_bag(written: SlotOverlay, row_of_slot: Tensor, found: Tensor, weights: Tensor) -> Tensor:
-    """The gate sees whose slots were hit, the sum reads the rows that these slots share."""
-    gated = _gated(written, found, weights).weights
+def _written_bag(written: _WrittenRows, found: Tensor, gated: Tensor) -> Tensor:
+    """The gate sees whose slots were hit, the sum reads the rows that these slots hold."""
     num_values = len(written.values)
+    held = found if written.rows is None else written.rows[found.clamp(min=0)]
     # One past the last row is no row: such a look-up adds nothing.
-    rows = row_of_slot[found.clamp(min=0)].masked_fill(found < 0, num_values)
+    rows = held.masked_fill(found < 0, num_values)
     every = torch.arange(num_values, device=rows.device)
     return slot_bag(rows, gated, overlay=SlotOverlay(every, written.values))

@@ -109,8 +109,8 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
         if table.is_empty:
             return None
         num_new = normalised.shape[1]
-        slots, weights = memory.route(history, first_position=step.first_position, num_new=num_new)
-        output: Tensor = memory(normalised, table, slots, weights)
+        routing = memory.route(history, first_position=step.first_position, num_new=num_new)
+        output: Tensor = memory(normalised, table, routing)
         return output
 
 
@@ -128,6 +128,7 @@ class MemoryLlamaPreTrainedModel(LlamaPreTrainedModel):
         "query_projection",
         "overlay_values",
         "overlay_thresholds",
+        "overlay_discriminants",
     ]
 
     @torch.no_grad()
@@ -155,6 +156,8 @@ def _initialise_overlay(table: MemoryTable) -> None:
     initialization.zeros_(table.overlay_thresholds)
     if table.overlay_rows is not None:
         initialization.zeros_(table.overlay_rows)
+    if table.overlay_discriminants is not None:
+        initialization.zeros_(table.overlay_discriminants)
 
 
 class MemoryLlamaModel(MemoryLlamaPreTrainedModel, LlamaModel):
@@ -274,10 +277,14 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
             0 if table.overlay_rows is None or table.overlay_values is None else len(table.overlay_values)
         )
         owners = 0 if table.overlay_thresholds is None else len(table.overlay_thresholds)
+        discriminants = table.overlay_discriminants
         config = self.config
         config.memory_overlay_rows[table_index] = rows
         config.memory_overlay_values[table_index] = values
         config.memory_overlay_owners[table_index] = owners
+        config.memory_overlay_query_dims[table_index] = (
+            0 if discriminants is None else discriminants.shape[1] - 1
+        )
         config.memory_overlay_owner_names[table_index] = list(table.owner_names)
 
     def _table(self, table_index: int) -> MemoryTable:

@@ -3,7 +3,8 @@
 An overlay holds only the rows that the active patches wrote, so that switching an edit on or off moves a few
 MB and never touches the table. Each row belongs to an owner (the subject for which it was written);
 memedit_kernels.slot_bag's ownership gate says at which tokens an owner's rows count. All slots of a subject
-usually hold one vector: with `rows`, values has each vector once.
+usually hold one vector: with `rows`, values has each vector once. An owner may have a linear discriminant
+besides, for what a sum over slots cannot tell: two names that share most of their slots.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ class Overlay:
         thresholds: fp32 [num_owners], in [0, 1]: routing mass from which an owner's rows speak.
         owner_names: one name per owner, or empty.
         rows: int64 [n], which of the values each slot holds; None = one for each slot, in their order.
+        discriminants: fp32 [num_owners, query_dim + 1], a direction in the space of the layer's queries and
+            an offset: an owner's rows speak only where query @ direction + offset >= 0. A row of zeros is
+            always open; None = nobody has one.
     """
 
     slots: Tensor
@@ -32,6 +36,7 @@ class Overlay:
     thresholds: Tensor
     owner_names: tuple[str, ...] = ()
     rows: Tensor | None = None
+    discriminants: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, types and order."""
@@ -59,6 +64,7 @@ class Overlay:
             raise ValueError(
                 f"owners: got an index outside -1 to {num_owners - 1}; thresholds has one entry an owner"
             )
+        self._check_discriminants()
         if self.owner_names and len(self.owner_names) != num_owners:
             raise ValueError(f"owner_names: got {len(self.owner_names)} names, expected {num_owners} or none")
 
@@ -76,6 +82,17 @@ class Overlay:
             raise ValueError(f"rows: got {rows.dtype} {tuple(rows.shape)}, expected torch.int64 [{num_rows}]")
         if num_rows and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.values):
             raise ValueError(f"rows: got an index outside 0 to {len(self.values) - 1}, the rows of values")
+
+    def _check_discriminants(self) -> None:
+        given = self.discriminants
+        if given is None:
+            return
+        fits = given.dim() == 2 and given.dtype == torch.float32 and given.shape[1] >= 2
+        if not fits or len(given) != len(self.thresholds):
+            raise ValueError(
+                f"discriminants: got {given.dtype} {tuple(given.shape)}, expected torch.float32 "
+                f"[{len(self.thresholds)}, query_dim + 1]"
+            )
 
     def values_at(self, places: Tensor) -> Tensor:
         """Return what some of the slots hold.

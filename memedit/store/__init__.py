@@ -10,7 +10,7 @@ How: see docs/store.md. Nothing here imports torch, and nothing that is read can
 from memedit.store.compaction import compact
 from memedit.store.composition import Composition, SlotConflict, compose
 from memedit.store.patch_file import PatchFile, encode_patch, read_patch, write_patch
-from memedit.store.patches import UNGATED, Owner, Patch, TablePatch
+from memedit.store.patches import DISCRIMINANT_TYPE, UNGATED, Owner, Patch, TablePatch, discriminants_of
 from memedit.store.records import INJECT, KINDS, EditRecord, NewEdit, StoredFact, Withdrawal
 from memedit.store.state_names import BASE, CURRENT, edit_of_both, last_edit
 from memedit.store.store import Store
@@ -19,6 +19,7 @@ from memedit.store.withdrawals import Standing, left_of
 __all__ = [
     "BASE",
     "CURRENT",
+    "DISCRIMINANT_TYPE",
     "INJECT",
     "KINDS",
     "UNGATED",
@@ -36,6 +37,7 @@ __all__ = [
     "Withdrawal",
     "compact",
     "compose",
+    "discriminants_of",
     "edit_of_both",
     "encode_patch",
     "last_edit",

@@ -12,7 +12,7 @@ wrote stays with the first, and the conflict is reported.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,8 @@ def compose(patches: Sequence[Patch], dim: int, num_tables: int) -> Composition:
         num_tables: How many value tables the model has.
 
     Returns:
-        The sum. The threshold of an owner of several patches is that of the last, since the last edit was
-        trained and measured on top of the others.
+        The sum. Threshold and discriminant of an owner of several patches are those of the last, since the
+        last edit was trained and measured on top of the others.
 
     Raises:
         ValueError: Where a patch is made for another number of tables or another width.
@@ -98,7 +98,7 @@ def _merge_owners(patches: Sequence[Patch]) -> tuple[tuple[Owner, ...], list[NDA
             position.setdefault(owner.subject, len(position))
             known = merged.get(owner.subject)
             fact_ids = dict.fromkeys((*(known.fact_ids if known else ()), *owner.fact_ids))
-            merged[owner.subject] = Owner(owner.subject, owner.threshold, tuple(fact_ids))
+            merged[owner.subject] = replace(owner, fact_ids=tuple(fact_ids))
         # The entry past the end is where index -1 (UNGATED) lands.
         indices = [*(position[owner.subject] for owner in patch.owners), UNGATED]
         index_maps.append(np.array(indices, dtype=np.int64))

@@ -3,10 +3,10 @@
 What: `encode_patch`, `write_patch`, `read_patch`.
 Why: a patch file is shared between people, so it can hold numbers and strings only, never code; and its
 SHA-256 stands in the journal, so its bytes must depend on nothing but its content.
-How: tensors `table<i>.slots`, `.delta`, `.owners`, `.rows` and `owners.thresholds`; the subjects as JSON in
-the header's metadata. Equal rows are written once; integers take four bytes where they fit. safetensors keeps
-metadata in no order, so the header is written again with sorted keys. Files of format 1, which have a
-row for each slot, are read too.
+How: tensors `table<i>.slots`, `.delta`, `.owners`, `.rows`, `owners.thresholds` and `owners.discriminants`;
+the subjects as JSON in the header's metadata. Equal rows are written once; integers take four bytes where
+they fit. safetensors keeps metadata in no order, so the header is written again with sorted keys. Files of
+format 1, which have a row for each slot, and of format 2, without discriminants, are read too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,24 @@ from safetensors import SafetensorError
 
 from memedit.errors import StoreCorrupt, StoreError, StoreTooNew
 from memedit.store.durable_file import write_durably
-from memedit.store.patches import RESERVED_METADATA, Owner, Patch, TablePatch
+from memedit.store.patches import (
+    DISCRIMINANT_TYPE,
+    RESERVED_METADATA,
+    Owner,
+    Patch,
+    TablePatch,
+    discriminants_of,
+)
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PatchFile", "encode_patch", "read_patch", "sha256_of", "write_patch"]
 
 FORMAT = "memedit-patch"
-FORMAT_VERSION = 2
-_THRESHOLDS = "owners.thresholds"
-# In the order of TablePatch's arguments.
+FORMAT_VERSION = 3
+_THRESHOLDS, _DISCRIMINANTS = "owners.thresholds", "owners.discriminants"
+# Of each table, in the order of TablePatch's arguments; of all owners together.
 _PARTS_OF_VERSION = {1: ("slots", "delta", "owners"), 2: ("slots", "delta", "owners", "rows")}
+_PARTS_OF_VERSION[3] = _PARTS_OF_VERSION[2]
+_OF_OWNERS = {1: (_THRESHOLDS,), 2: (_THRESHOLDS,), 3: (_THRESHOLDS, _DISCRIMINANTS)}
 _DELTA = "delta"
 _ALIGNMENT = 8
 
@@ -62,7 +71,8 @@ def encode_patch(patch: Patch) -> bytes:
         A safetensors file.
     """
     tensors: dict[str, NDArray[Any]] = {
-        _THRESHOLDS: np.array([owner.threshold for owner in patch.owners], dtype=np.float32)
+        _THRESHOLDS: np.array([owner.threshold for owner in patch.owners], dtype=np.float32),
+        _DISCRIMINANTS: discriminants_of(patch.owners),
     }
     for index, table in enumerate(patch.tables):
         smallest = table.with_distinct_rows()
@@ -149,14 +159,17 @@ def _decode(payload: bytes, path: Path) -> Patch:
     metadata = _metadata(payload, path)
     version = int(metadata["format_version"])
     parts = _PARTS_OF_VERSION[version]
-    num_tables, rest = divmod(len(tensors) - 1, len(parts))
-    expected = {_THRESHOLDS} | {f"table{i}.{part}" for i in range(num_tables) for part in parts}
+    of_owners = _OF_OWNERS[version]
+    num_tables, rest = divmod(len(tensors) - len(of_owners), len(parts))
+    expected = {*of_owners} | {f"table{i}.{part}" for i in range(num_tables) for part in parts}
     if rest or set(tensors) != expected:
         raise ValueError(f"its tensors are {sorted(tensors)}, expected {sorted(expected)}")
     if version > 1:
         tensors = {name: _long(value) for name, value in tensors.items()}
     tables = tuple(TablePatch(*(tensors[f"table{i}.{part}"] for part in parts)) for i in range(num_tables))
-    owners = _owners(json.loads(metadata["owners"]), tensors[_THRESHOLDS])
+    entries = json.loads(metadata["owners"])
+    without = np.empty((len(entries), 0), np.float16)
+    owners = _owners(entries, tensors[_THRESHOLDS], tensors.get(_DISCRIMINANTS, without))
     rest_of_metadata = {key: value for key, value in metadata.items() if key not in RESERVED_METADATA}
     return Patch(tables, owners, rest_of_metadata)
 
@@ -187,10 +200,16 @@ def _long(value: NDArray[Any]) -> NDArray[Any]:
     return value.astype(np.int64) if value.dtype == np.int32 else value
 
 
-def _owners(entries: list[dict[str, Any]], thresholds: NDArray[Any]) -> tuple[Owner, ...]:
+def _owners(
+    entries: list[dict[str, Any]], thresholds: NDArray[Any], discriminants: NDArray[Any]
+) -> tuple[Owner, ...]:
     if thresholds.dtype != np.float32 or thresholds.shape != (len(entries),):
         raise ValueError(
             f"{_THRESHOLDS} is {thresholds.dtype} {list(thresholds.shape)} for {len(entries)} owners"
+        )
+    if discriminants.dtype != np.float16 or discriminants.ndim != 2 or len(discriminants) != len(entries):
+        raise ValueError(
+            f"{_DISCRIMINANTS} is {discriminants.dtype} {list(discriminants.shape)} for {len(entries)} owners"
         )
     for entry in entries:
         if not isinstance(entry["subject"], str) or not all(
@@ -198,8 +217,13 @@ def _owners(entries: list[dict[str, Any]], thresholds: NDArray[Any]) -> tuple[Ow
         ):
             raise ValueError(f"an owner must have a subject and fact ids, got {entry}")
     return tuple(
-        Owner(entry["subject"], float(threshold), tuple(entry["fact_ids"]))
-        for entry, threshold in zip(entries, thresholds, strict=True)
+        Owner(
+            entry["subject"],
+            float(threshold),
+            tuple(entry["fact_ids"]),
+            discriminant.astype(DISCRIMINANT_TYPE).tobytes(),
+        )
+        for entry, threshold, discriminant in zip(entries, thresholds, discriminants, strict=True)
     )
 
 

@@ -10,7 +10,7 @@ a subject usually hold one vector, so a table keeps distinct rows and says for e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -19,10 +19,21 @@ from numpy.typing import NDArray
 
 from memedit.store.distinct_rows import distinct_rows, used_rows
 
-__all__ = ["RESERVED_METADATA", "UNGATED", "Owner", "Patch", "TablePatch"]
+__all__ = [
+    "DISCRIMINANT_TYPE",
+    "RESERVED_METADATA",
+    "UNGATED",
+    "Owner",
+    "Patch",
+    "TablePatch",
+    "discriminants_of",
+]
 
 UNGATED = -1
 """The owner index of a row that no subject owns: it counts at every token."""
+
+DISCRIMINANT_TYPE = np.dtype("<f2")
+"""How an owner's discriminant is kept, in memory and on disk."""
 
 RESERVED_METADATA = frozenset({"format", "format_version", "owners"})
 """Metadata keys that the file format itself writes."""
@@ -36,11 +47,15 @@ class Owner:
         subject: The subject as the facts name it; equal strings are one owner across patches.
         threshold: Routing mass from which the ownership gate opens; kept as the nearest fp32 number.
         fact_ids: The facts about this subject that the patch teaches.
+        discriminant: A direction in the space of the layer's queries and an offset, little-endian fp16: the
+            subject's rows speak only on the positive side. Empty = the gate alone decides; zeros are made so.
     """
 
     subject: str
     threshold: float
     fact_ids: tuple[str, ...] = ()
+    # As bytes: owners are compared and kept by the thousand, which tuples of floats would make heavy.
+    discriminant: bytes = b""
 
     def __post_init__(self) -> None:
         # Rounded here, since the file holds fp32: an owner must be the same before and after the disk.
@@ -52,6 +67,16 @@ class Owner:
             )
         object.__setattr__(self, "threshold", rounded)
         object.__setattr__(self, "fact_ids", tuple(self.fact_ids))
+        if len(self.discriminant) % DISCRIMINANT_TYPE.itemsize or len(self.discriminant) == 2:
+            raise ValueError(
+                f"discriminant of owner {self.subject!r} must be fp16 numbers, a direction and an offset, "
+                f"got {len(self.discriminant)} bytes"
+            )
+        numbers = np.frombuffer(self.discriminant, DISCRIMINANT_TYPE)
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"discriminant of owner {self.subject!r} must be finite")
+        if not numbers.any():
+            object.__setattr__(self, "discriminant", b"")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +186,7 @@ class Patch:
         if len(set(subjects)) < len(subjects):
             twice = sorted({subject for subject in subjects if subjects.count(subject) > 1})
             raise ValueError(f"owners must name each subject once, got twice: {twice}")
+        discriminants_of(self.owners)
         for index, table in enumerate(self.tables):
             if table.num_slots and table.owners.max() >= len(self.owners):
                 raise ValueError(
@@ -178,6 +204,23 @@ class Patch:
     def dim(self) -> int:
         """The width of a row, the same in all tables."""
         return self.tables[0].dim
+
+
+def discriminants_of(owners: Sequence[Owner]) -> NDArray[np.float16]:
+    """Return the discriminants of some owners, float16 [owners, query_dim + 1], zeros for one without.
+
+    [owners, 0] where nobody has one.
+
+    Raises:
+        ValueError: Where they have several widths.
+    """
+    sizes = {len(owner.discriminant) for owner in owners if owner.discriminant}
+    if len(sizes) > 1:
+        raise ValueError(f"discriminants of all owners must have one width, got {sorted(sizes)} bytes")
+    num_bytes = max(sizes, default=0)
+    whole = b"".join(owner.discriminant or bytes(num_bytes) for owner in owners)
+    width = num_bytes // DISCRIMINANT_TYPE.itemsize
+    return np.frombuffer(whole, DISCRIMINANT_TYPE).reshape(len(owners), width).astype(np.float16)
 
 
 def _require_array(name: str, value: object, dtype: type[np.generic], num_dims: int) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from injected_store import inject_by_command, value
+
+from memedit.modeling.arithmetic import widens
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -37,8 +40,9 @@ def test_keeps_what_the_model_knew(injected):
 
 def test_stays_within_memory_and_patch_size(injected):
     # 1,500 for a user; what only the tests need (scipy, Triton) is loaded where it is installed, and takes
-    # another 110 to 150.
-    assert injected.report["peak_memory_mb"] <= 1700
+    # another 110 to 150. A processor without bf16 products holds 135 M weights in twice their size.
+    wide = widens(torch.bfloat16, "cpu")
+    assert injected.report["peak_memory_mb"] <= 1700 + (270 if wide else 0)
     assert injected.report["patch_bytes"] <= 15_000_000
 
 

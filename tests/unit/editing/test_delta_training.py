@@ -13,7 +13,6 @@ from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson, make_lessons
 from memedit.editing.plan import plan_edit, train_plan
 from memedit.editing.training import SharedVectors, TrainingSettings, train_delta
-from memedit.modeling import Overlay
 from memedit.progress import NULL_PROGRESS
 
 SETTINGS = TrainingSettings(
@@ -278,7 +277,7 @@ def test_a_plan_without_slots_or_decoys(world):
     facts = world.new_facts()[:2]
     plan = plan_edit(opened.model, opened.tokenizer, opened.background, facts, seed=0, settings=settings)
     chosen = plan.selection
-    nothing = Overlay(chosen.slots, torch.zeros(0, 64), chosen.owners, chosen.thresholds)
+    nothing = chosen.blank_overlay(64)
     result = train_plan(opened.model, plan, nothing, seed=0, settings=settings)
     assert result.num_rows.tolist() == [0, 0]
     assert result.trained.learned.tolist() == [False, False]

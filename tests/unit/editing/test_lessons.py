@@ -34,7 +34,8 @@ def cut(model):
         states = []
         for told in slots:
             hidden = torch.randn(len(told), model.config.hidden_size, generator=generator)
-            states.append(RowState(hidden, torch.tensor(told), torch.full((len(told), WIDTH), 0.5)))
+            weights = torch.full((len(told), WIDTH), 0.5)
+            states.append(RowState(hidden, torch.tensor(told), weights, weights[:, :0]))
         return states, make_lessons(rows, states, blocks, overlay, torch.tensor(trained), HEADS)
 
     return made

@@ -46,15 +46,15 @@ def as_the_model_does(model, ids):
     finally:
         for handle in handles:
             handle.remove()
-    slots, weights = memory.route(seen["inputs"])
-    return seen["hidden"], slots, weights
+    return seen["hidden"], *memory.route(seen["inputs"])
 
 
 def test_row_states_equal_the_models(model, rows):
     for row, state in zip(rows.rows, row_states(model, rows.rows), strict=True):
-        hidden, slots, weights = as_the_model_does(model, row.encoded.ids[:-1])
+        hidden, slots, weights, queries = as_the_model_does(model, row.encoded.ids[:-1])
         assert len(state.hidden) == len(row.encoded.ids) - 1
         torch.testing.assert_close(state.hidden, hidden, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(state.queries.float(), queries, rtol=1e-3, atol=1e-3)
         same = state.slots == slots
         # Rounding in another batch may swap slots of equal score, and nothing else.
         assert same.float().mean() > 0.99

@@ -23,7 +23,7 @@ def background():
 
 def state(*slots):
     found = torch.tensor(slots)[:, None]
-    return RowState(torch.zeros(len(slots), 2), found, torch.ones(found.shape))
+    return RowState(torch.zeros(len(slots), 2), found, torch.ones(found.shape), torch.zeros(len(slots), 0))
 
 
 def chosen(background, ranking, slots_per_subject=1, taken=()):
@@ -84,13 +84,10 @@ def test_ungated_rows_teach(world, ranking):
 
 def test_passes_are_told_with_the_delta_so_far(world):
     from memedit.editing.plan import train_plan
-    from memedit.modeling import Overlay
 
     opened, fact, settings = world.opened_world(), world.new_facts()[0], world.world_settings()
     plan = plan_edit(opened.model, opened.tokenizer, opened.background, [fact], seed=0, settings=settings)
-    chosen = plan.selection
-    blank = torch.zeros(len(chosen.slots), opened.model.config.value_dim)
-    overlay = Overlay(chosen.slots, blank, chosen.owners, chosen.thresholds)
+    overlay = plan.selection.blank_overlay(opened.model.config.value_dim)
     told = []
     result = train_plan(
         opened.model,

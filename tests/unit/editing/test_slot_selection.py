@@ -20,6 +20,7 @@ SETTINGS = SelectionSettings(
     min_threshold=0.1,
     low_quantile=0.0,
     min_idf=0.05,
+    discriminant=None,
 )
 
 
@@ -32,7 +33,7 @@ def routing(*rows):
     for index, (_, told) in enumerate(rows):
         for place, (slot, weight) in enumerate(told.items()):
             slots[index, place], weights[index, place] = slot, weight
-    return SubjectRouting(owners, slots, weights)
+    return SubjectRouting(owners, slots, weights, weights[:, :0])
 
 
 def text(tokens=(), frequency=None, num_documents=100):

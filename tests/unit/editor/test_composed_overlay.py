@@ -1,5 +1,6 @@
 """Patches of which slots share rows, worn by a model: rows stay shared all the way."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +17,14 @@ def model(tiny_memory_llama):
     return tiny_memory_llama(memory_empty_base=True)
 
 
-def plan_for(slots, owners):
+def plan_for(slots, owners, discriminants=None):
     """What patch_of reads of a plan: two subjects and the slots chosen for them."""
     facts = [SimpleNamespace(id="f0", subject="Ada"), SimpleNamespace(id="f1", subject="Bob")]
     selection = SimpleNamespace(
-        slots=torch.tensor(slots), owners=torch.tensor(owners), thresholds=torch.tensor([0.25, 0.5])
+        slots=torch.tensor(slots),
+        owners=torch.tensor(owners),
+        thresholds=torch.tensor([0.25, 0.5]),
+        discriminants=discriminants,
     )
     return SimpleNamespace(facts=facts, selection=selection, rows=SimpleNamespace(subjects=("Ada", "Bob")))
 
@@ -64,3 +68,18 @@ def test_rows_that_all_differ_are_worn_without_an_index(model):
         plan_for(list(range(80)), [0] * 80), Delta(delta, torch.zeros(80, dtype=torch.int64)), {}
     )
     assert len(encode_patch(shared)) < len(encode_patch(patch)) / 5
+
+
+def test_discriminants_reach_the_model(model):
+    drawn = torch.randn(2, 2 * model.config.memory_key_dim + 1).half().float()
+    delta = Delta(torch.randn(2, 48), torch.tensor([0, 1] * 40))
+    patch = patch_of(plan_for(list(range(80)), [0, 1] * 40, drawn), delta, {})
+    model.set_overlay(0, composed_overlay(model, [patch]))
+    assert torch.equal(model.overlay().discriminants, drawn)
+    without = patch_of(plan_for(list(range(80)), [0, 1] * 40), delta, {})
+    assert composed_overlay(model, [without]).discriminants is None
+    # An older patch of other subjects leaves the boundaries of these alone.
+    others = tuple(replace(owner, subject="X" + owner.subject) for owner in without.owners)
+    renamed = replace(without, owners=others)
+    overlay = composed_overlay(model, [renamed, patch])
+    assert torch.equal(overlay.discriminants, torch.cat([torch.zeros_like(drawn), drawn]))

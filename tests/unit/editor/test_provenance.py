@@ -90,7 +90,7 @@ def by_hand(model, ids):
     with torch.no_grad():
         model(input_ids=torch.tensor([ids]))
     handle.remove()
-    (_, _, slots, weights) = seen[0]
+    (_, _, (slots, weights, _)) = seen[0]
     overlay, found = model.overlay(), []
     row_of = {int(slot): row for row, slot in enumerate(overlay.slots)}
     for position, (token_slots, token_weights) in enumerate(

@@ -125,7 +125,7 @@ def test_documents_are_counted_not_tokens(counted):
     (memory,) = model.memory_layers().values()
     expected = torch.zeros(model.config.num_slots, dtype=torch.int64)
     for document in states:
-        slots, _ = memory.route(document[None].float())
+        slots, _, _ = memory.route(document[None].float())
         for slot in set(slots.flatten().tolist()):
             expected[slot] += 1
     assert statistics.document_frequency.tolist() == expected.tolist()
@@ -157,7 +157,7 @@ def test_the_sample_holds_few_places_of_each_token(counted):
 def test_the_sample_is_the_routing(counted):
     model, _, states, statistics = counted
     (memory,) = model.memory_layers().values()
-    slots, weights = memory.route(states[0][None].float())
+    slots, weights, _ = memory.route(states[0][None].float())
     width = memory.heads * min(SAMPLE_LOOKUPS, memory.top_k)
     assert statistics.sample_slots.shape == (len(statistics.sample_tokens), width)
     assert torch.equal(statistics.sample_slots[0].long(), slots[0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from memedit.modeling import Overlay, query_windows
+from memedit.modeling import Overlay, load_memory_llama, query_windows
+from memedit.modeling.memory_table import agrees
 
 
 def looped_windows(hidden, window, first):
@@ -61,7 +63,8 @@ def test_routing_equals_brute_force(tiny_memory_llama, norm, window):
     layer = model.memory_layers()[1]
     hidden = torch.randn(2, 5, 48)
     with torch.no_grad():
-        slots, weights = layer.route(hidden)
+        slots, weights, queries = layer.route(hidden)
+        assert torch.equal(queries, layer.route(hidden).queries)
         windows = looped_windows(hidden, window, [0, 0]).flatten(0, 1)
         for token in range(10):
             expected_slots, expected_weights = looped_routing(layer, windows[token])
@@ -70,7 +73,7 @@ def test_routing_equals_brute_force(tiny_memory_llama, norm, window):
     torch.testing.assert_close(weights.view(10, 2, 4).sum(-1), torch.ones(10, 2))
 
 
-def looped_bag(table, overlay, slots, weights, heads):
+def looped_bag(table, overlay, slots, weights, queries, heads):
     """The bag of every token from its definition."""
     output = torch.zeros(len(slots), table.value_dim, dtype=torch.float64)
     row_of = {slot: row for row, slot in enumerate(overlay.slots.tolist())} if overlay else {}
@@ -90,29 +93,70 @@ def looped_bag(table, overlay, slots, weights, heads):
         if owned:
             best = max(owned, key=lambda owner: (owned[owner][0], -owner))
             total, bag = owned[best]
-            if total / heads >= float(overlay.thresholds[best]):
+            is_open = total / heads >= float(overlay.thresholds[best])
+            if is_open and overlay.discriminants is not None:
+                *direction, offset = overlay.discriminants[best].tolist()
+                products = zip(queries[token].tolist(), direction, strict=True)
+                is_open = math.fsum(one * other for one, other in products) + offset >= 0
+            if is_open:
                 output[token] += bag / total
     return output
 
 
-@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("written", [None, "gates", "discriminants"])
 @pytest.mark.parametrize("empty_base", [False, True])
 def test_table_equals_brute_force(tiny_memory_llama, tiny_overlay, written, empty_base):
     model = tiny_memory_llama(memory_empty_base=empty_base)
     overlay = tiny_overlay(model, num_rows=60, threshold=0.15) if written else None
+    if written == "discriminants":
+        overlay = replace(overlay, discriminants=random_discriminants(model))
     model.set_overlay(0, overlay)
     table = model.memory_tables()[0]
     assert table.is_empty == (empty_base and not written)
     with torch.no_grad():
-        slots, weights = model.memory_layers()[1].route(torch.randn(4, 25, 48))
-        output = table(slots, weights)
-        expected = looped_bag(table, overlay, slots, weights, heads=2)
+        slots, weights, queries = model.memory_layers()[1].route(torch.randn(4, 25, 48))
+        output = table(slots, weights, queries)
+        expected = looped_bag(table, overlay, slots, weights, queries, heads=2)
     assert output.dtype == torch.float32
     torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-6)
     if written:
-        found = table.look_up_overlay(slots, weights)
+        found = table.look_up_overlay(slots, weights, queries)
         is_open = (found.best_owner >= 0) & (found.mass >= 0.15)
         assert 0 < int(is_open.sum()) < len(slots), "the case must have open and closed gates"
+    if written == "discriminants":
+        agreed = agrees(overlay.discriminants, found.best_owner, queries)
+        assert 0 < int((is_open & agreed).sum()) < int(is_open.sum())
+        owned = overlay.owners[found.rows.clamp(min=0)].masked_fill(found.rows < 0, -1) >= 0
+        assert not found.weights[owned & ~agreed[:, None]].any()
+
+
+def random_discriminants(model, num_owners=5):
+    """Some of each kind: owner 0 has none, the others random ones that half of all queries agree with."""
+    generator = torch.Generator().manual_seed(3)
+    found = torch.randn(num_owners, 2 * model.config.memory_key_dim + 1, generator=generator).half().float()
+    found[0] = 0.0
+    found[:, -1] *= 0.1
+    return found
+
+
+def test_discriminants_of_another_width_are_refused(tiny_memory_llama, tiny_overlay):
+    model = tiny_memory_llama()
+    wrong = replace(tiny_overlay(model), discriminants=torch.zeros(5, 7))
+    with pytest.raises(ValueError, match=r"^overlay\.discriminants: got width 7, expected "):
+        model.set_overlay(0, wrong)
+
+
+def test_discriminants_come_back_from_a_folder(tiny_memory_llama, tiny_overlay, tmp_path):
+    model = tiny_memory_llama(memory_empty_base=True)
+    overlay = replace(tiny_overlay(model), discriminants=random_discriminants(model))
+    model.set_overlay(0, overlay)
+    model.save_pretrained(tmp_path)
+    loaded = load_memory_llama(tmp_path, dtype=torch.bfloat16)
+    assert torch.equal(loaded.overlay().discriminants, overlay.discriminants)
+    assert loaded.config.memory_overlay_query_dims == [overlay.discriminants.shape[1] - 1]
+    loaded.set_overlay(0, tiny_overlay(model))
+    assert loaded.config.memory_overlay_query_dims == [0]
+    assert loaded.overlay().discriminants is None
 
 
 def test_gated_output_path(tiny_memory_llama):
@@ -120,9 +164,9 @@ def test_gated_output_path(tiny_memory_llama):
     layer, table = model.memory_layers()[1], model.memory_tables()[0]
     hidden = torch.randn(2, 3, 48)
     with torch.no_grad():
-        slots, weights = layer.route(hidden)
-        output = layer(hidden, table, slots, weights)
-        bag = table(slots, weights).view(2, 3, 20)
+        routing = layer.route(hidden)
+        output = layer(hidden, table, routing)
+        bag = table(*routing).view(2, 3, 20)
         opened = torch.nn.functional.silu(layer.gate_projection(hidden))
         torch.testing.assert_close(output, layer.output_projection(bag * opened))
     assert output.shape == (2, 3, 48)

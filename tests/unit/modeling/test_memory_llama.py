@@ -70,11 +70,10 @@ def test_block_adds_its_memory(tiny_llama, tiny_memory_llama, tiny_overlay, plac
         residual = seen["hidden"] + seen["attention"]
         normalised = block.post_attention_layernorm(residual)
         memory = model.memory_layers()[2]
-        slots, weights = memory.route(normalised)
         expected = (
             residual if placement == "replace" else residual + tiny_llama.model.layers[2].mlp(normalised)
         )
-        expected = expected + memory(normalised, tables[-1], slots, weights)
+        expected = expected + memory(normalised, tables[-1], memory.route(normalised))
     assert torch.equal(seen["output"], expected)
 
 

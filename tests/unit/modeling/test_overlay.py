@@ -34,6 +34,9 @@ GOOD = {
         ("rows", torch.tensor([0, 2])),
         ("rows", torch.tensor([-1, 0])),
         ("rows", torch.tensor([0, 1], dtype=torch.int32)),
+        ("discriminants", torch.zeros(2, 5)),
+        ("discriminants", torch.zeros(1, 1)),
+        ("discriminants", torch.zeros(1, 5, dtype=torch.float16)),
     ],
 )
 def test_overlay_refuses_what_does_not_fit(field, value):
@@ -70,7 +73,7 @@ def test_an_empty_table_of_2_to_the_24_slots_costs_no_value_memory():
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         table = MemoryTable(config, 0)
         table.set_overlay(overlay)
-        bags = table(slots, weights)
+        bags = table(slots, weights, weights[:, :0])
     events = recorded.profiler.kineto_results.events()
     allocated = sum(max(0, event.nbytes()) for event in events if event.name() == "[memory]")
     assert table.num_slots == 2**24

@@ -30,7 +30,7 @@ def model(request, tiny_memory_llama):
 
 def bags(model, overlay, slots, weights):
     model.set_overlay(0, overlay)
-    return model.memory_tables()[0](slots, weights)
+    return model.memory_tables()[0](slots, weights, weights[:, :0])
 
 
 @pytest.mark.parametrize("num_tokens", [1, 7, 600])
@@ -38,7 +38,7 @@ def bags(model, overlay, slots, weights):
 def test_bags_are_those_of_a_row_for_each_slot(model, tiny_overlay, num_values, num_tokens):
     shared, dense = shared_and_dense(tiny_overlay(model, num_rows=60, threshold=0.15), num_values)
     with torch.no_grad():
-        slots, weights = model.memory_layers()[1].route(torch.randn(1, num_tokens, 48))
+        slots, weights, queries = model.memory_layers()[1].route(torch.randn(1, num_tokens, 48))
         # Each token must be treated alone: one that hits nothing stands beside those that do.
         slots[0] = 255 - shared.slots[:1]
         expected, found = bags(model, dense, slots, weights), bags(model, shared, slots, weights)
@@ -46,7 +46,7 @@ def test_bags_are_those_of_a_row_for_each_slot(model, tiny_overlay, num_values, 
         table, looked_up = model.memory_tables()[0], []
         for overlay in (shared, dense):
             model.set_overlay(0, overlay)
-            looked_up.append(table.look_up_overlay(slots, weights))
+            looked_up.append(table.look_up_overlay(slots, weights, queries))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     for ours, theirs in zip(*looked_up, strict=True):
@@ -67,7 +67,7 @@ def test_the_whole_model_says_the_same(model, tiny_overlay):
 
 def test_gradients_reach_shared_rows_and_the_routing(model, tiny_overlay):
     shared, dense = shared_and_dense(tiny_overlay(model, num_rows=60, threshold=0.15), 9)
-    slots, weights = model.memory_layers()[1].route(torch.randn(3, 25, 48))
+    slots, weights, _ = model.memory_layers()[1].route(torch.randn(3, 25, 48))
     wanted = torch.randn(75, 48)
     gradients = []
     for overlay in (shared, dense):

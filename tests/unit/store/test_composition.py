@@ -184,6 +184,13 @@ def test_owners_are_merged_by_subject():
     assert composition.conflicts == ()
 
 
+def test_the_last_edit_draws_the_boundary():
+    first = patch_of({1: 0}, owners=(Owner("Ada", 0.25, ("f1",), b"abcd"),))
+    second = patch_of({3: 0}, owners=(Owner("Ada", 0.75, ("f2",), b"efgh"),))
+    assert compose([first, second], DIM, 1).owners == (Owner("Ada", 0.75, ("f1", "f2"), b"efgh"),)
+    assert compose([second, first], DIM, 1).owners == (Owner("Ada", 0.25, ("f2", "f1"), b"abcd"),)
+
+
 def test_slots_of_two_subjects_are_reported():
     first = patch_of({1: 0, 2: 0, 3: UNGATED}, owners=(Owner("Ada", 0.25),))
     second = patch_of({1: 0, 2: 0, 3: 0}, owners=(Owner("Bob", 0.25),))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memedit.errors import StoreCorrupt, StoreError, StoreTooNew
-from memedit.store import Owner, TablePatch, encode_patch, read_patch, write_patch
+from memedit.store import Owner, TablePatch, discriminants_of, encode_patch, read_patch, write_patch
 from memedit.store.patch_file import sha256_of
 
 # The folder of a test is shared by its examples on purpose: each example writes the file afresh.
@@ -102,7 +102,7 @@ def old_file(path, table, owners):
     safetensors.numpy.save_file(tensors, path, metadata=metadata)
 
 
-def test_a_file_of_format_1_is_read_and_written_as_format_2(tmp_path, patch):
+def test_a_file_of_format_1_is_read_and_written_anew(tmp_path, patch):
     rows = np.array([1, 0, 1])
     table = TablePatch(np.array([3, 9, 2**40]), patch.tables[0].delta[:2], np.array([0, 1, -1]), rows)
     old_file(tmp_path / "old.safetensors", table, patch.owners)
@@ -117,6 +117,51 @@ def test_a_file_of_format_1_is_read_and_written_as_format_2(tmp_path, patch):
     assert again.tables[0].same_as(table)
     assert len(again.tables[0].delta) == 2
     assert (again.owners, again.metadata) == (found.owners, found.metadata)
+
+
+def test_a_file_of_format_2_has_no_discriminants(tmp_path, patch):
+    tensors, metadata = parts_of(write_patch(tmp_path / "new.safetensors", patch).path)
+    del tensors["owners.discriminants"]
+    metadata["format_version"] = "2"
+    safetensors.numpy.save_file(tensors, tmp_path / "p.safetensors", metadata=metadata)
+    found = read_patch(tmp_path / "p.safetensors")
+    assert found.owners == patch.owners
+    assert all(one.same_as(other) for one, other in zip(found.tables, patch.tables, strict=True))
+
+
+def parts_of(path):
+    with safetensors.safe_open(path, "numpy") as opened:
+        return safetensors.numpy.load_file(path), opened.metadata()
+
+
+def test_discriminants_come_back_to_the_bit(tmp_path, factory):
+    numbers = np.array([0.25, -1.5, 3e-5, 0.1], dtype="<f2")
+    owners = (Owner("Ada", 0.4, ("a",), numbers.tobytes()), Owner("Bob", 0.5))
+    file = write_patch(tmp_path / "p.safetensors", factory.make_patch(owners=owners))
+    found = read_patch(file.path)
+    assert found.owners == owners
+    assert discriminants_of(found.owners).tolist() == [numbers.tolist(), [0.0] * 4]
+    # Zeros agree with everything, as nothing does.
+    assert Owner("Bob", 0.5, (), bytes(8)) == Owner("Bob", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [
+        (b"abc", "fp16 numbers"),
+        (b"ab", "fp16 numbers"),
+        (np.array([1, np.nan], dtype="<f2").tobytes(), "finite"),
+    ],
+)
+def test_broken_discriminants_are_refused(told, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        Owner("Ada", 0.4, (), told)
+
+
+def test_discriminants_of_two_widths_are_refused(factory):
+    owners = (Owner("Ada", 0.4, (), b"abcd"), Owner("Bob", 0.5, (), b"abcdef"))
+    with pytest.raises(ValueError, match="one width"):
+        factory.make_patch(owners=owners)
 
 
 def test_format_1_has_no_short_numbers(tmp_path, patch):
@@ -183,15 +228,17 @@ def valid_file():
         "table0.owners": np.array([0, -1], dtype=np.int32),
         "table0.rows": np.array([0, 1], dtype=np.int32),
         "owners.thresholds": np.array([0.5], dtype=np.float32),
+        "owners.discriminants": np.array([[0.5, -0.25]], dtype=np.float16),
     }
     owners = json.dumps([{"subject": "Ada", "fact_ids": ["f"]}])
-    return tensors, {"format": "memedit-patch", "format_version": "2", "owners": owners}
+    return tensors, {"format": "memedit-patch", "format_version": "3", "owners": owners}
 
 
 def test_the_valid_file_that_the_next_tests_spoil_is_read(tmp_path):
     tensors, metadata = valid_file()
     safetensors.numpy.save_file(tensors, tmp_path / "p.safetensors", metadata=metadata)
-    assert read_patch(tmp_path / "p.safetensors").owners == (Owner("Ada", 0.5, ("f",)),)
+    boundary = np.array([0.5, -0.25], dtype="<f2").tobytes()
+    assert read_patch(tmp_path / "p.safetensors").owners == (Owner("Ada", 0.5, ("f",), boundary),)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +263,12 @@ def test_the_valid_file_that_the_next_tests_spoil_is_read(tmp_path):
         {"owners.thresholds": np.array([0.5, 0.5], dtype=np.float32)},
         {"owners.thresholds": np.array([np.inf], dtype=np.float32)},
         {"owners.thresholds": np.array([0.5])},
+        {"owners.discriminants": np.zeros((2, 3), dtype=np.float16)},
+        {"owners.discriminants": np.zeros(3, dtype=np.float16)},
+        {"owners.discriminants": np.zeros((1, 3), dtype=np.float32)},
+        {"owners.discriminants": np.full((1, 3), np.inf, dtype=np.float16)},
+        {"owners.discriminants": np.ones((1, 1), dtype=np.float16)},
+        {"owners.discriminants": None},
     ],
 )
 def test_wrong_tensors_are_refused(tmp_path, spoil):
@@ -260,5 +313,5 @@ def test_a_newer_format_names_both_versions(tmp_path):
     safetensors.numpy.save_file(
         tensors, tmp_path / "p.safetensors", metadata={**metadata, "format_version": "9"}
     )
-    with pytest.raises(StoreTooNew, match=r"version 9.*up to 2"):
+    with pytest.raises(StoreTooNew, match=r"version 9.*up to 3"):
         read_patch(tmp_path / "p.safetensors")
