@@ -18,7 +18,6 @@ from lifelong_measures import all_questions
 
 from memedit.editing.plan import EditingSettings
 from memedit.editing.row_states import (
-    BATCH_TOKENS,
     SubjectRouting,
     memory_block,
     route_subjects,
@@ -33,6 +32,7 @@ from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
 from memedit.modeling.memory_layer import TokenRouting
 
 LOOK_ALIKE = "look_alike"
+_BATCH_TOKENS = 2048
 _OWN = "the gate of the fact's own subject opens at a token of the prompt"
 _ANY = "any gate opens at a token of the prompt"
 Values = dict[str, Any]
@@ -71,7 +71,7 @@ class Gates:
         ids = [prompt_ids(self.bench.opened.tokenizer, model.config, prompt) for prompt in prompts]
         kept: list[TokenRouting] = []
         places = []
-        for batch in length_batches([len(row) for row in ids], BATCH_TOKENS):
+        for batch in length_batches([len(row) for row in ids], _BATCH_TOKENS):
             _, normalised = ffn_inputs(model, layer, pad_right([ids[index] for index in batch]))
             slots, weights, queries = memory.route(normalised)
             parts = [part.unflatten(0, normalised.shape[:2]) for part in (slots, weights, queries.half())]

@@ -81,6 +81,27 @@ def build_overlay(model, seed=0, num_rows=200, num_owners=5, threshold=0.2, scal
     )
 
 
+def separate_prefixes(blocks, hidden, lengths):
+    """Keys of prefixes that share nothing: hidden [rows, time, dim], and how many tokens count of each."""
+    import torch
+
+    from memedit.modeling.token_tree import token_trees
+
+    rows = [[1000 * index + place for place in range(length)] for index, length in enumerate(lengths)]
+    (tree,) = token_trees(rows, max_nodes=10**6)
+    flat = torch.cat([hidden[index, :length] for index, length in enumerate(lengths)])
+    found = dict(zip(tree.rows, blocks.prefix_keys(_in_order(flat, tree, lengths), tree), strict=True))
+    return [found[index] for index in range(len(lengths))]
+
+
+def _in_order(flat, tree, lengths):
+    placed = flat.new_empty(len(tree.tokens), flat.shape[-1])
+    starts = [sum(lengths[:index]) for index in range(len(lengths))]
+    for index, path in zip(tree.rows, tree.paths, strict=True):
+        placed[path] = flat[starts[index] : starts[index] + lengths[index]]
+    return placed
+
+
 def build_tiny_tokenizer():
     """A byte-level BPE tokenizer that adds no begin token itself, like SmolLM2's."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -71,7 +71,7 @@ class _Located:
     def _no_prefixes(self, num: int, hidden: Tensor) -> list[PrefixKeys]:
         blocks = self.blocks
         nothing = hidden.new_empty(len(blocks.blocks), blocks.kv_heads, 0, blocks.head_dim)
-        return [PrefixKeys(nothing, nothing)] * num
+        return [PrefixKeys(nothing, nothing, torch.empty(0, dtype=torch.int64))] * num
 
 
 def _padded(part: Tensor, length: int) -> Tensor:

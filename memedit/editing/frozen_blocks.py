@@ -18,6 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from memedit.modeling import MemoryLlamaForCausalLM
 from memedit.modeling.arithmetic import stored_dtypes
+from memedit.modeling.token_tree import TokenTree
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -64,17 +65,20 @@ class PrefixKeys:
     """Keys and values of the tokens before a row's first changeable position.
 
     Attributes:
-        keys: [blocks, kv_heads, prefix, head_dim], rotary positions applied, in the type of the model's file.
-        values: [blocks, kv_heads, prefix, head_dim].
+        keys: [blocks, kv_heads, nodes, head_dim], rotary positions applied, in the type of the model's file;
+            the same tensor for all rows of a tree.
+        values: [blocks, kv_heads, nodes, head_dim].
+        nodes: int64 [prefix], which of them are this row's.
     """
 
     keys: Tensor
     values: Tensor
+    nodes: Tensor
 
     @property
     def length(self) -> int:
         """Tokens in the prefix."""
-        return self.keys.shape[2]
+        return len(self.nodes)
 
 
 class FrozenBlocks:
@@ -101,25 +105,24 @@ class FrozenBlocks:
         self.kept_type = stored_dtypes(model).get("model.embed_tokens.weight", model.dtype)
 
     @torch.no_grad()
-    def prefix_keys(self, hidden: Tensor, lengths: Sequence[int]) -> list[PrefixKeys]:
-        """Run prefixes and keep their keys and values.
+    def prefix_keys(self, hidden: Tensor, tree: TokenTree) -> list[PrefixKeys]:
+        """Run prefixes and keep their keys and values, those of shared beginnings once.
 
         Args:
-            hidden: [batch, time, hidden_size], inputs of the first block, padded on the right.
-            lengths: tokens of each row's prefix.
+            hidden: [nodes, hidden_size], inputs of the first block.
+            tree: the prefixes; each may be empty.
+
+        Returns:
+            One for each row of the tree, in its order.
         """
-        batch, time, _ = hidden.shape
-        rotary = self._rotary(hidden, torch.arange(time).expand(batch, time))
-        mask = torch.full((time, time), float("-inf")).triu(1).expand(batch, time, time)
+        hidden, mask = hidden[None], tree.mask(torch.float32)[None]
+        rotary = self._rotary(hidden, tree.depths[None])
         kept = []
         for block in self.blocks:
-            hidden, keys, values = self._run(block, hidden, rotary, mask, None)
-            kept.append((keys, values))
+            hidden, *found = self._run(block, hidden, rotary, mask, None)
+            kept.append([part[0].to(self.kept_type) for part in found])
         keys, values = (torch.stack(parts) for parts in zip(*kept, strict=True))
-        return [
-            PrefixKeys(*(part[:, row, :, :length].to(self.kept_type, copy=True) for part in (keys, values)))
-            for row, length in enumerate(lengths)
-        ]
+        return [PrefixKeys(keys, values, path) for path in tree.paths]
 
     def forward(self, hidden: Tensor, prefixes: Sequence[PrefixKeys]) -> Tensor:
         """Run the suffixes behind their prefixes.
@@ -140,7 +143,7 @@ class FrozenBlocks:
         mask[:, :, :longest].masked_fill_((torch.arange(longest) >= lengths[:, None])[:, None], float("-inf"))
         mask[:, :, longest:] = torch.full((time, time), float("-inf")).triu(1)
         keys, values = (
-            _pad([getattr(prefix, name) for prefix in prefixes], longest, hidden.dtype)
+            _pad([getattr(prefix, name)[:, :, prefix.nodes] for prefix in prefixes], longest, hidden.dtype)
             for name in ("keys", "values")
         )
         for index, block in enumerate(self.blocks):

@@ -13,10 +13,10 @@ from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
 from memedit.editing.frozen_blocks import FrozenBlocks, PrefixKeys
-from memedit.editing.row_states import BATCH_TOKENS, RowState
+from memedit.editing.row_states import RowState
 from memedit.editing.rows import TeachingRow
 from memedit.modeling import Overlay, gated_look_ups
-from memedit.modeling.lower_blocks import length_batches
+from memedit.modeling.token_tree import token_trees
 from memedit.progress import NULL_PROGRESS, Progress
 
 
@@ -84,16 +84,14 @@ def make_lessons(
     usable = [row for row in opened if row is not None]
     lessons: list[Lesson | None] = [None] * len(usable)
     with progress.task("Preparing the training rows", len(usable)) as task:
-        for batch in length_batches([max(1, row.first) for row in usable], BATCH_TOKENS):
-            longest = max(usable[index].first for index in batch)
-            prefix = usable[0].hidden.new_zeros(len(batch), longest, usable[0].hidden.shape[-1])
-            for place, index in enumerate(batch):
-                row = usable[index]
-                prefix[place, : row.first] = row.hidden[: row.first]
-            keys = blocks.prefix_keys(prefix, [usable[index].first for index in batch])
-            for index, kept in zip(batch, keys, strict=True):
+        for tree in token_trees([row.row.encoded.ids[: row.first] for row in usable]):
+            hidden = usable[0].hidden.new_empty(len(tree.tokens), usable[0].hidden.shape[-1])
+            for index, path in zip(tree.rows, tree.paths, strict=True):
+                # Where rows begin alike, so do their states: nothing that is trained speaks there yet.
+                hidden[path] = usable[index].hidden[: usable[index].first]
+            for index, kept in zip(tree.rows, blocks.prefix_keys(hidden, tree), strict=True):
                 lessons[index] = _lesson(usable[index], kept)
-            task.advance(len(batch))
+            task.advance(len(tree.rows))
     return [lesson for lesson in lessons if lesson is not None]
 
 

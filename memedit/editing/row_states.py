@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from memedit.editing.rows import TeachingRow
-from memedit.modeling import MemoryLayer, MemoryLlamaForCausalLM, query_windows
-from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
+from memedit.modeling import MemoryLayer, MemoryLlamaForCausalLM
+from memedit.modeling.lower_blocks import tree_ffn_inputs
+from memedit.modeling.token_tree import token_trees
 from memedit.progress import NULL_PROGRESS, Progress
-
-BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,15 @@ def row_states(
     """Run the lower blocks and the memory block's FFN on whole rows; no row's last token is an input."""
     layer, memory = memory_block(model)
     found: list[RowState | None] = [None] * len(rows)
-    inputs = [row.encoded.ids[:-1] for row in rows]
     with progress.task("Reading the facts", len(rows)) as task:
-        for batch in length_batches([len(ids) for ids in inputs], BATCH_TOKENS):
-            residual, normalised = ffn_inputs(model, layer, pad_right([inputs[index] for index in batch]))
+        for tree in token_trees([row.encoded.ids[:-1] for row in rows]):
+            residual, normalised = tree_ffn_inputs(model, layer, tree)
             hidden = residual + model.model.layers[layer].mlp(normalised)
-            slots, weights, queries = memory.route(normalised)
-            parts = [
-                hidden,
-                *(part.unflatten(0, hidden.shape[:2]) for part in (slots, weights, queries.half())),
-            ]
-            for row, index in enumerate(batch):
-                found[index] = RowState(*(part[row, : len(inputs[index])].clone() for part in parts))
-            task.advance(len(batch))
+            routing = memory.route_windows(tree.windows(normalised, memory.window))
+            parts = (hidden, routing.slots, routing.weights, routing.queries.half())
+            for index, path in zip(tree.rows, tree.paths, strict=True):
+                found[index] = RowState(*(part[path] for part in parts))
+            task.advance(len(tree.rows))
     return [state for state in found if state is not None]
 
 
@@ -112,13 +107,12 @@ def route_subjects(
     slots = torch.empty(len(rows), width, dtype=torch.int64)
     weights = torch.empty(len(rows), width)
     queries = torch.empty(len(rows), memory.heads * memory.key_dim, dtype=torch.float16)
-    inputs = [row.encoded.ids[: row.subject_last + 1] for row in rows]
     with progress.task("Reading look-alikes", len(rows)) as task:
-        for batch in length_batches([len(ids) for ids in inputs], BATCH_TOKENS):
-            _, normalised = ffn_inputs(model, layer, pad_right([inputs[index] for index in batch]))
-            last = torch.tensor([len(inputs[index]) - 1 for index in batch])
-            windows = query_windows(normalised, memory.window)[torch.arange(len(batch)), last]
-            found = memory.route_windows(windows)
+        for tree in token_trees([row.encoded.ids[: row.subject_last + 1] for row in rows]):
+            _, normalised = tree_ffn_inputs(model, layer, tree)
+            last = torch.stack([path[-1] for path in tree.paths])
+            found = memory.route_windows(tree.windows(normalised, memory.window)[last])
+            batch = list(tree.rows)
             slots[batch], weights[batch], queries[batch] = found.slots, found.weights, found.queries.half()
             task.advance(len(batch))
     return SubjectRouting(

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from memedit.modeling.model import MemoryLlamaForCausalLM, MemoryStep
+from memedit.modeling.token_tree import TokenTree
 
 
 def pad_right(rows: Sequence[Sequence[int]], filler: int = 0) -> Tensor:
@@ -38,6 +39,27 @@ def ffn_inputs(
 
 
 @torch.no_grad()
+def tree_ffn_inputs(
+    model: LlamaForCausalLM | MemoryLlamaForCausalLM, layer: int, tree: TokenTree
+) -> tuple[Tensor, Tensor]:
+    """Run the blocks below a block's FFN on rows that share their beginnings.
+
+    Args:
+        model: a Llama, with or without memory layers, none of them below the block.
+        layer: index of the block.
+        tree: the rows, begin token first.
+
+    Returns:
+        What ffn_inputs returns, for every node: [nodes, hidden_size].
+    """
+    mask = tree.mask(model.model.embed_tokens.weight.dtype)
+    ((residual, normalised),) = _through_blocks(
+        model, [layer], tree.tokens[None], tree.depths[None], mask[None, None]
+    ).values()
+    return residual[0], normalised[0]
+
+
+@torch.no_grad()
 def ffn_inputs_of(
     model: LlamaForCausalLM | MemoryLlamaForCausalLM, layers: Sequence[int], ids: Tensor
 ) -> dict[int, tuple[Tensor, Tensor]]:
@@ -51,11 +73,20 @@ def ffn_inputs_of(
     Returns:
         What ffn_inputs returns, for each block.
     """
+    return _through_blocks(model, layers, ids, torch.arange(ids.shape[1], device=ids.device)[None], None)
+
+
+def _through_blocks(
+    model: LlamaForCausalLM | MemoryLlamaForCausalLM,
+    layers: Sequence[int],
+    ids: Tensor,
+    positions: Tensor,
+    mask: Tensor | None,
+) -> dict[int, tuple[Tensor, Tensor]]:
     decoder = model.model
     hidden = decoder.embed_tokens(ids)
-    positions = torch.arange(ids.shape[1], device=ids.device)[None]
     step = {
-        "attention_mask": None,
+        "attention_mask": mask,
         "position_ids": positions,
         "position_embeddings": decoder.rotary_emb(hidden, position_ids=positions),
     }

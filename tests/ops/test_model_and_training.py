@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures_tiny import build_tiny_llama
+from fixtures_tiny import build_tiny_llama, separate_prefixes
 from memedit_kernels.product_key_topk.reference import product_key_topk_reference
 from memedit_kernels.slot_bag.reference import slot_bag_reference
 from memedit_kernels.slot_gradient.reference import row_gradient_reference
@@ -69,7 +69,7 @@ def test_a_delta(tiny_memory_llama, on_references):
     model = tiny_memory_llama(llama=llama, memory_empty_base=True).requires_grad_(requires_grad=False)
     blocks, lessons = FrozenBlocks(model, 2), []
     for fact, answer in ((0, [40, 90]), (0, [40, 90]), (1, [50, 60, 90])):
-        (prefix,) = blocks.prefix_keys(torch.randn(1, 4, model.config.hidden_size), [3])
+        (prefix,) = separate_prefixes(blocks, torch.randn(1, 4, model.config.hidden_size), [3])
         slots = torch.tensor([[10 * fact, 10 * fact + 1, 70]]).repeat(len(answer), 1)
         weights = torch.tensor([[0.6, 0.4, 0.0]]).repeat(len(answer), 1)
         tail = torch.randn(len(answer), model.config.hidden_size)

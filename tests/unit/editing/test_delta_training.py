@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures_tiny import build_tiny_llama
+from fixtures_tiny import build_tiny_llama, separate_prefixes
 
 from memedit.editing import training
 from memedit.editing.frozen_blocks import FrozenBlocks
@@ -71,7 +71,7 @@ def lessons(model):
     for fact, answer in ((0, [40, 90]), (0, [40, 90]), (1, [50, 60, 90]), (1, [50, 60, 90])):
         hidden = torch.randn(1, 9, model.config.hidden_size, generator=generator)
         length = 3 + len(made)
-        (prefix,) = blocks.prefix_keys(hidden[:, :length], [length])
+        (prefix,) = separate_prefixes(blocks, hidden, [length])
         slots = torch.zeros(len(answer), 4, dtype=torch.int64)
         slots[:, :2] = torch.tensor([2 * fact, 2 * fact + 1])
         # Every answer token's place looks up a row of its own.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fixtures_tiny import separate_prefixes
 
 from memedit.editing.frozen_blocks import FrozenBlocks, _RmsNorm, round_up
 from memedit.modeling import from_llama
 from memedit.modeling.arithmetic import computing
+from memedit.modeling.token_tree import token_trees
 
 SHAPES = {
     "grouped heads": {},
@@ -69,7 +71,7 @@ def test_logits_behind_a_prefix(model, cuts):
     padded = torch.full((3, longest, hidden.shape[-1]), 7.7)
     for row, cut in enumerate(cuts):
         padded[row, :cut] = hidden[row, :cut]
-    prefixes = blocks.prefix_keys(padded, cuts)
+    prefixes = separate_prefixes(blocks, padded, cuts)
     assert [prefix.length for prefix in prefixes] == list(cuts)
     rest = [hidden[row, cut:] for row, cut in enumerate(cuts)]
     longest = max(map(len, rest))
@@ -93,7 +95,7 @@ def test_gradients_are_those_of_the_real_model(model):
     _, logits = through_the_model(model, ids, added)
     (expected,) = torch.autograd.grad((logits[:, cut:] * weights).sum(), added)
     blocks = FrozenBlocks(model, 2)
-    prefixes = blocks.prefix_keys(hidden[:, :cut], [cut, cut])
+    prefixes = separate_prefixes(blocks, hidden[:, :cut], [cut, cut])
     own = added.detach()[:, cut:].clone().requires_grad_()
     out = blocks.logits(blocks.forward(hidden[:, cut:] + own, prefixes))
     (gradient,) = torch.autograd.grad((out * weights).sum(), own)
@@ -105,7 +107,7 @@ def test_a_row_without_a_prefix(model):
     ids = torch.arange(14).view(2, 7) * 13 % 300 + 3
     hidden, logits = through_the_model(model, ids)
     blocks = FrozenBlocks(model, 2)
-    prefixes = blocks.prefix_keys(hidden[:, :0], [0, 0])
+    prefixes = separate_prefixes(blocks, hidden[:, :0], [0, 0])
     torch.testing.assert_close(blocks.logits(blocks.forward(hidden, prefixes)), logits, **TOLERANCE)
 
 
@@ -115,7 +117,7 @@ def test_bf16_stays_close_to_the_model(model):
     hidden, logits = through_the_model(model, ids)
     assert hidden.dtype == torch.bfloat16
     blocks = FrozenBlocks(model, 2)
-    out = blocks.logits(blocks.forward(hidden[:, 5:], blocks.prefix_keys(hidden[:, :5], [5, 5])))
+    out = blocks.logits(blocks.forward(hidden[:, 5:], separate_prefixes(blocks, hidden[:, :5], [5, 5])))
     assert out.dtype == torch.float32
     error = (out - logits[:, 5:].float()).abs().max() / logits.float().abs().max()
     # bf16 holds 8 bits; a dozen roundings one behind the other.
@@ -128,14 +130,33 @@ def test_the_prefixes_of_a_widened_model_take_the_room_of_its_file(model, monkey
     ids = torch.arange(40).view(2, 20) * 7 % 300 + 3
     hidden, logits = through_the_model(model, ids)
     blocks = FrozenBlocks(model, 2)
-    prefixes = blocks.prefix_keys(hidden[:, :5], [5, 3])
+    prefixes = separate_prefixes(blocks, hidden[:, :5], [5, 3])
     assert {part.dtype for prefix in prefixes for part in (prefix.keys, prefix.values)} == {torch.bfloat16}
-    # Nothing but what is kept: no view of all rows' keys.
+    # Nothing but what is kept, and once for all rows: 5 and 3 tokens.
+    assert prefixes[1].keys is prefixes[0].keys
+    assert prefixes[1].keys.shape[2] == 5 + 3
     assert prefixes[1].keys.untyped_storage().nbytes() == 2 * prefixes[1].keys.numel()
     out = blocks.logits(blocks.forward(hidden[:1, 5:], prefixes[:1]))
     error = (out - logits[:1, 5:]).abs().max() / logits.abs().max()
     # The prefix alone is rounded, to 8 bits.
     assert 0 < error < 2 * 2**-8
+
+
+def test_shared_beginnings_are_kept_once(model):
+    ids = torch.arange(40).view(2, 20) * 7 % 300 + 3
+    ids[1, :4] = ids[0, :4]
+    hidden, logits = through_the_model(model, ids)
+    blocks = FrozenBlocks(model, 2)
+    cuts = [9, 6]
+    (tree,) = token_trees([ids[row, :cut].tolist() for row, cut in enumerate(cuts)])
+    flat = torch.empty(len(tree.tokens), hidden.shape[-1])
+    for row, path in zip(tree.rows, tree.paths, strict=True):
+        flat[path] = hidden[row, : cuts[row]]
+    found = dict(zip(tree.rows, blocks.prefix_keys(flat, tree), strict=True))
+    assert found[0].keys.shape[2] == 9 + 6 - 4
+    for row, cut in enumerate(cuts):
+        out = blocks.logits(blocks.forward(hidden[row : row + 1, cut:], [found[row]]))[0]
+        torch.testing.assert_close(out, logits[row, cut:], **TOLERANCE)
 
 
 def test_the_models_weights_are_shared(model):
