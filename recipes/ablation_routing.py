@@ -21,8 +21,6 @@ from memedit.editing.row_states import (
     SubjectRouting,
     memory_block,
     route_subjects,
-    row_states,
-    subject_routing,
 )
 from memedit.editing.rows import TeachingRows, teaching_rows
 from memedit.editing.selection import Selection, SlotSelector
@@ -109,7 +107,7 @@ class Gates:
                 num_questions=settings.num_questions,
                 num_decoys=settings.num_decoys,
             )
-            taught = subject_routing(rows.rows, row_states(opened.model, rows.rows))
+            taught = route_subjects(opened.model, rows.rows)
             self._read[numbers] = rows, taught, route_subjects(opened.model, rows.decoys)
         return self._read[numbers]
 

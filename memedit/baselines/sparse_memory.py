@@ -56,7 +56,7 @@ def teach(teaching: Teaching) -> Iterator[Taught]:
             seed=teaching.seed,
             settings=settings,
             progress=teaching.progress,
-            after_epoch=passed,
+            after_epoch=None if teaching.after_epoch is None else passed,
         )
         patch = written(result.trained.delta)
     with wearing(model, composed_overlay(model, [patch])):

@@ -16,11 +16,12 @@ from memedit.editing.delta import Delta
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import make_lessons
-from memedit.editing.row_states import RowState, memory_block, route_subjects, row_states, subject_routing
-from memedit.editing.rows import TeachingRows, teaching_rows
+from memedit.editing.row_states import RowState, memory_block, route_subjects, row_states
+from memedit.editing.rows import TeachingRow, TeachingRows, teaching_rows
 from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
 from memedit.editing.slot_ranking import select_for_edit
 from memedit.editing.training import SharedVectors, TrainedDelta, TrainingSettings, train_delta
+from memedit.editing.training_groups import TrainingGroup, joined, numbered, training_groups
 from memedit.facts import Fact
 from memedit.modeling import MemoryLlamaForCausalLM, Overlay
 from memedit.modeling.background import BackgroundStatistics
@@ -37,6 +38,8 @@ class EditingSettings:
         num_contexts: wordings with a random sentence in front, per fact.
         num_questions: questions, per fact.
         num_decoys: look-alike names per subject.
+        facts_at_once: facts that are trained together. It bounds memory: what is kept of a fact's rows takes
+            over 1 MB. Each subject has vectors of its own, so it learns what it would among others.
     """
 
     selection: SelectionSettings = field(default_factory=SelectionSettings)
@@ -44,6 +47,7 @@ class EditingSettings:
     num_contexts: int = 2
     num_questions: int = 3
     num_decoys: int = 30
+    facts_at_once: int = 250
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,11 @@ class EditPlan:
     Attributes:
         facts: what is taught.
         rows: the facts as tokens.
-        states: the rows at the memory layer.
         selection: slots, owners, thresholds.
     """
 
     facts: tuple[Fact, ...]
     rows: TeachingRows
-    states: tuple[RowState, ...]
     selection: Selection
 
 
@@ -109,20 +111,19 @@ def plan_edit(
         num_questions=settings.num_questions,
         num_decoys=settings.num_decoys,
     )
-    states = row_states(model, rows.rows, progress)
     taken, chosen = _taken(model.overlay(), rows.subjects), settings.selection
     if chosen.ranking != "contrast":
         selection = select_for_edit(
-            states,
+            row_states(model, rows.rows, progress),
             background,
             chosen.ranking,
             slots_per_subject=chosen.slots_per_subject,
             num_subjects=len(rows.subjects),
             taken=taken,
         )
-        return EditPlan(tuple(facts), rows, tuple(states), selection)
+        return EditPlan(tuple(facts), rows, selection)
     selector = SlotSelector(
-        subject_routing(rows.rows, states),
+        route_subjects(model, rows.rows, progress, "Reading subjects"),
         route_subjects(model, rows.decoys, progress),
         background,
         rows.subject_tails(),
@@ -131,7 +132,7 @@ def plan_edit(
         settings=chosen,
     )
     selection = selector.select(taken, _written_before(model.overlay(), rows.subjects))
-    return EditPlan(tuple(facts), rows, tuple(states), selection)
+    return EditPlan(tuple(facts), rows, selection)
 
 
 def _taken(overlay: Overlay | None, subjects: Sequence[str]) -> Tensor:
@@ -176,41 +177,68 @@ def train_plan(
     Returns:
         The delta at the slots of the plan, and what became of each fact.
     """
+    groups = training_groups(
+        [row.fact for row in plan.rows.rows],
+        [row.owner for row in plan.rows.rows],
+        plan.selection.owners,
+        # A pass over everything can only be told where everything is trained together.
+        len(plan.facts) if after_epoch is not None else settings.facts_at_once,
+    )
+    trained = [
+        _train_group(model, plan, group, overlay, seed, settings, told, after_epoch)
+        for group, told in zip(groups, numbered(progress, len(groups)), strict=True)
+    ]
+    return EditResult(
+        joined(groups, [one for one, _ in trained], len(plan.selection.slots)),
+        torch.stack([taught for _, taught in trained]).sum(0),
+        torch.bincount(torch.tensor([row.fact for row in plan.rows.rows]), minlength=len(plan.facts)),
+    )
+
+
+def _train_group(
+    model: MemoryLlamaForCausalLM,
+    plan: EditPlan,
+    group: TrainingGroup,
+    overlay: Overlay,
+    seed: int,
+    settings: EditingSettings,
+    progress: Progress,
+    after_epoch: Callable[[int, Delta], None] | None,
+) -> tuple[TrainedDelta, Tensor]:
+    """Train the rows of some facts; returns how many of each fact's wordings were taught, too."""
     layer, memory = memory_block(model)
+    slots, owners = plan.selection.slots[group.slots], plan.selection.owners
+    rows = [plan.rows.rows[index] for index in group.rows]
+    states = row_states(model, rows, progress)
     release_freed_memory()
     blocks = FrozenBlocks(model, layer + 1)
-    lessons = make_lessons(
-        plan.rows.rows, plan.states, blocks, overlay, plan.selection.slots, memory.heads, progress
+    lessons = make_lessons(rows, states, blocks, overlay, slots, memory.heads, progress)
+    vectors = SharedVectors(
+        slots,
+        _sharing(owners[group.slots]),
+        _with_several_facts(plan)[group.slots],
+        model.config.value_dim,
+        settings.training,
+        _residual_rms(rows, states),
     )
+    del states
     trained = train_delta(
         lessons,
         blocks,
-        SharedVectors(
-            plan.selection.slots,
-            _sharing(plan.selection.owners),
-            _with_several_facts(plan),
-            model.config.value_dim,
-            settings.training,
-            _residual_rms(plan),
-        ),
+        vectors,
         num_facts=len(plan.facts),
         settings=settings.training,
         seed=seed,
         progress=progress,
         after_epoch=after_epoch,
     )
-    return EditResult(
-        trained,
-        torch.bincount(
-            torch.tensor([lesson.fact for lesson in lessons], dtype=torch.int64), minlength=len(plan.facts)
-        ),
-        torch.bincount(torch.tensor([row.fact for row in plan.rows.rows]), minlength=len(plan.facts)),
-    )
+    taught = torch.tensor([lesson.fact for lesson in lessons], dtype=torch.int64)
+    return trained, torch.bincount(taught, minlength=len(plan.facts))
 
 
-def _residual_rms(plan: EditPlan) -> float:
+def _residual_rms(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> float:
     """Root mean square of the residual stream at the subjects' last tokens, the median over the rows."""
-    pairs = zip(plan.rows.rows, plan.states, strict=True)
+    pairs = zip(rows, states, strict=True)
     last = torch.stack([state.hidden[row.subject_last] for row, state in pairs]).float()
     return float(last.square().mean(-1).sqrt().median())
 
@@ -218,8 +246,9 @@ def _residual_rms(plan: EditPlan) -> float:
 def _sharing(owners: Tensor) -> Tensor:
     """Which rows share a part of their values: those of one owner; an ungated row shares with none."""
     alone = owners < 0
-    first = int(owners.max()) + 1 if len(owners) else 0
-    return owners.masked_scatter(alone, first + torch.arange(int(alone.sum())))
+    named, shared = owners[~alone].unique(return_inverse=True)
+    sharing = torch.empty_like(owners).masked_scatter(~alone, shared)
+    return sharing.masked_scatter(alone, len(named) + torch.arange(int(alone.sum())))
 
 
 def _with_several_facts(plan: EditPlan) -> Tensor:

@@ -85,29 +85,27 @@ class SubjectRouting:
     queries: Tensor
 
 
-def subject_routing(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> SubjectRouting:
-    """Take the routing at each row's subject from states that are already there."""
-    pairs = list(zip(rows, states, strict=True))
-    return SubjectRouting(
-        torch.tensor([row.owner for row in rows], dtype=torch.int64),
-        *(
-            torch.stack([getattr(state, part)[row.subject_last] for row, state in pairs])
-            for part in ("slots", "weights", "queries")
-        ),
-    )
-
-
 @torch.no_grad()
 def route_subjects(
-    model: MemoryLlamaForCausalLM, rows: Sequence[TeachingRow], progress: Progress = NULL_PROGRESS
+    model: MemoryLlamaForCausalLM,
+    rows: Sequence[TeachingRow],
+    progress: Progress = NULL_PROGRESS,
+    description: str = "Reading look-alikes",
 ) -> SubjectRouting:
-    """Route only the subject's last token of each row (decoys): nothing behind it is computed."""
+    """Route only the subject's last token of each row: nothing behind it is computed.
+
+    Args:
+        model: the model.
+        rows: wordings or look-alikes.
+        progress: told of rows done.
+        description: what it is told.
+    """
     layer, memory = memory_block(model)
     width = memory.heads * memory.top_k
     slots = torch.empty(len(rows), width, dtype=torch.int64)
     weights = torch.empty(len(rows), width)
     queries = torch.empty(len(rows), memory.heads * memory.key_dim, dtype=torch.float16)
-    with progress.task("Reading look-alikes", len(rows)) as task:
+    with progress.task(description, len(rows)) as task:
         for tree in token_trees([row.encoded.ids[: row.subject_last + 1] for row in rows]):
             _, normalised = tree_ffn_inputs(model, layer, tree)
             last = torch.stack([path[-1] for path in tree.paths])

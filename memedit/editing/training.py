@@ -176,7 +176,7 @@ def train_delta(
     generator = torch.Generator().manual_seed(seed)
     course = Course([lesson.fact for lesson in lessons], num_facts, settings)
     losses: list[float] = []
-    size = _batch_size(len(lessons), settings)
+    size, num_taught = _batch_size(len(lessons), settings), len({lesson.fact for lesson in lessons})
     with progress.task("Training", settings.max_epochs * len(lessons)) as task:
         for epoch in range(settings.max_epochs):
             due = course.due()
@@ -199,7 +199,7 @@ def train_delta(
             if after_epoch is not None:
                 after_epoch(epoch + 1, rows.delta())
             task.describe(
-                f"Training: {int(course.learned.sum())} of {num_facts} facts learned, loss {losses[-1]:.2f}"
+                f"Training: {int(course.learned.sum())} of {num_taught} facts learned, loss {losses[-1]:.2f}"
             )
     return TrainedDelta(rows.delta(), course.learned, course.epochs, tuple(losses), course.reads)
 

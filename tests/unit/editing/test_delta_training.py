@@ -12,6 +12,7 @@ from memedit.editing import training
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson, make_lessons
 from memedit.editing.plan import plan_edit, train_plan
+from memedit.editing.row_states import row_states
 from memedit.editing.training import SharedVectors, TrainingSettings, train_delta
 from memedit.progress import NULL_PROGRESS
 
@@ -284,7 +285,12 @@ def test_a_plan_without_slots_or_decoys(world):
     assert result.trained.delta.dense().shape == (0, 64)
     assert (
         make_lessons(
-            plan.rows.rows, plan.states, FrozenBlocks(opened.model, 1), nothing, chosen.slots, heads=3
+            plan.rows.rows,
+            row_states(opened.model, plan.rows.rows),
+            FrozenBlocks(opened.model, 1),
+            nothing,
+            chosen.slots,
+            heads=3,
         )
         == []
     )

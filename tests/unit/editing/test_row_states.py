@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memedit.editing.row_states import memory_block, route_subjects, row_states, subject_routing
+from memedit.editing.row_states import SubjectRouting, memory_block, route_subjects, row_states
 from memedit.editing.rows import teaching_rows
 
 
@@ -63,7 +63,15 @@ def test_row_states_equal_the_models(model, rows):
 
 def test_subjects_are_routed_as_in_the_whole_row(model, rows):
     for part in (rows.rows, rows.decoys):
-        whole, alone = subject_routing(part, row_states(model, part)), route_subjects(model, part)
+        alone = route_subjects(model, part)
+        states = [(row.subject_last, state) for row, state in zip(part, row_states(model, part), strict=True)]
+        whole = SubjectRouting(
+            torch.tensor([row.owner for row in part]),
+            *(
+                torch.stack([getattr(state, name)[last] for last, state in states])
+                for name in ("slots", "weights", "queries")
+            ),
+        )
         assert torch.equal(whole.owners, alone.owners)
         assert whole.owners.tolist() == [row.owner for row in part]
         same = whole.slots == alone.slots
