@@ -131,17 +131,24 @@ class Look:
         held_out: share of their held-out wordings, or of the prompts where there are none.
         lost: share of what was known before that is wrong now; NaN where nothing was known.
         local: share of their locality prompts answered as before; NaN where none were asked.
+        counts: how many prompts held_out, lost and local are shares of.
     """
 
     trained: float
     held_out: float
     lost: float
     local: float
+    counts: tuple[int, int, int] = (0, 0, 0)
 
     def score(self) -> float:
-        """Harmonic mean of what was learned, kept and left alone, of those that could be measured."""
-        parts = (self.held_out, 1 - self.lost, self.local)
-        return harmonic_mean([part for part in parts if not math.isnan(part)])
+        """Harmonic mean of what was learned, kept and left alone, of those that could be measured.
+
+        Each share is estimated by the rule of succession, (right + 1) / (asked + 2): a few locality prompts
+        that all went wrong would else make everything equal that learns at all, and nothing learned win.
+        """
+        shares = zip((self.held_out, 1 - self.lost, self.local), self.counts, strict=True)
+        told = [(share * asked + 1) / (asked + 2) for share, asked in shares if not math.isnan(share)]
+        return harmonic_mean(told)
 
 
 def unknown_facts(respondent: Respondent, facts: Sequence[Fact]) -> list[Fact]:
@@ -204,7 +211,9 @@ def quick_look(
     kept = [value for _, value in _retained(respondent, before)]
     local = _agreeing(respondent, facts, before) if neighbours else []
     release_freed_memory()
-    return Look(_mean(trained), _mean(held_out or trained), 1 - _mean(kept), _mean(local))
+    learned = held_out or trained
+    counts = (len(learned), len(kept), len(local))
+    return Look(_mean(trained), _mean(learned), 1 - _mean(kept), _mean(local), counts)
 
 
 def values_of(samples: Iterable[Sample]) -> Values:

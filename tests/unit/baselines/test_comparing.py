@@ -260,11 +260,19 @@ def test_a_look_asks_neighbours_only_where_it_is_told_to(work, plan):
     before = measure_before(opened, respondent, Task(facts, "reported", ""), NULL_PROGRESS)
     look = quick_look(respondent, facts, before, neighbours=True)
     assert (look.trained, look.held_out, look.lost, look.local) == (0.0, 0.0, 0.0, 1.0)
-    assert look.score() == 0.0
+    assert look.counts[2] > 0
+    assert 0 < look.score() < 0.5
     assert math.isnan(quick_look(respondent, facts, before).local)
-    # The harmonic mean of what is there.
-    assert Look(1.0, 0.5, 0.0, math.nan).score() == pytest.approx(2 / 3)
-    assert Look(1.0, 0.5, 0.5, 0.25).score() == pytest.approx(3 / 8)
+    # The harmonic mean of what is there: 49 of 98 count as 50 of 100.
+    assert Look(1.0, 49 / 98, 0.0, math.nan, (98, 98, 0)).score() == pytest.approx(2 / (1 / 0.5 + 1 / 0.99))
+    assert Look(1.0, 0.5, 0.5, 0.0, (98, 98, 2)).score() == pytest.approx(3 / (1 / 0.5 + 1 / 0.5 + 1 / 0.25))
+
+
+def test_what_learns_beats_what_does_nothing_where_neighbours_are_few():
+    does_nothing = Look(0.0, 1 / 46, 0.05, 6 / 7, (46, 73, 7))
+    learns = Look(1.0, 39 / 46, 0.37, 0.0, (46, 73, 7))
+    learns_and_keeps = Look(1.0, 39 / 46, 0.05, 5 / 7, (46, 73, 7))
+    assert does_nothing.score() < learns.score() < learns_and_keeps.score()
 
 
 def summary_of(before, values):
