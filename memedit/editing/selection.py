@@ -50,7 +50,7 @@ class SelectionSettings:
     contrast: float = 1.0
     hard_tokens: int = 32
     threshold_position: float = 0.4
-    min_threshold: float = 0.25
+    min_threshold: float = 0.15
     given_share: float = 0.95
     low_quantile: float = 0.1
     min_idf: float = 0.05

@@ -8,13 +8,22 @@ layers may share one table.
 from typing import NamedTuple
 
 import torch
-from memedit_kernels.slot_bag import UNGATED, SlotOverlay, lookup_owners, ownership_gate, slot_bag
+from memedit_kernels.slot_bag import (
+    NOT_WRITTEN,
+    UNGATED,
+    SlotOverlay,
+    lookup_owners,
+    ownership_gate,
+    slot_bag,
+)
 from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor, nn
 
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.overlay import Overlay
 
+# Tokens and owners whose numbers are gathered at a time: 33 MB each, of queries and of discriminants.
+_PAIRS = 16_384
 OVERLAY_BUFFERS = (
     "overlay_slots",
     "overlay_values",
@@ -30,8 +39,8 @@ class GatedLookup(NamedTuple):
 
     Attributes:
         rows: int64 [tokens, j], index into the overlay's slots or -1.
-        weights: [tokens, j], routing weights after the ownership gate and the owners' discriminants.
-        best_owner: int64 [tokens], owner with the largest mass, -1 = none.
+        weights: [tokens, j], routing weights after the owners' discriminants and the ownership gate.
+        best_owner: int64 [tokens], of the owners whose discriminant agrees the one with the most mass; -1: none.
         mass: [tokens], that owner's share of the routing, 0 to 1.
     """
 
@@ -214,15 +223,15 @@ def agrees(discriminants: Tensor, owners: Tensor, queries: Tensor) -> Tensor:
 
     Args:
         discriminants: fp32 [num_owners, query_dim + 1], see Overlay.
-        owners: int64 [tokens], whose; -1 agrees with everything.
+        owners: int64 [tokens], whose.
         queries: [tokens, query_dim].
 
     Returns:
         bool [tokens].
     """
-    chosen = discriminants[owners.clamp(min=0)]
+    chosen = discriminants[owners]
     side: Tensor = (queries.float() * chosen[:, :-1]).sum(-1) + chosen[:, -1] >= 0
-    return side | (owners < 0)
+    return side
 
 
 def _gated(
@@ -230,11 +239,26 @@ def _gated(
 ) -> GatedLookup:
     """Let gates weigh look-ups whose place among the written slots is known."""
     owners = lookup_owners(written.owners, rows)
-    gated, best_owner, mass = ownership_gate(owners, weights, written.thresholds, heads)
     if written.discriminants is not None:
-        shut = ~agrees(written.discriminants, best_owner, queries)
-        gated = gated.masked_fill(shut[:, None] & (owners > UNGATED), 0.0)
-    return GatedLookup(rows, gated, best_owner, mass)
+        owners = _of_agreeing(owners, written.discriminants, queries)
+    return GatedLookup(rows, *ownership_gate(owners, weights, written.thresholds, heads))
+
+
+def _of_agreeing(owners: Tensor, discriminants: Tensor, queries: Tensor) -> Tensor:
+    """Owners of look-ups, those whose discriminant disagrees with the token's query left out.
+
+    Before the gate: of two subjects that share slots, the one that is meant may have fewer of them.
+    """
+    num_owners = len(discriminants)
+    token, column = (owners > UNGATED).nonzero(as_tuple=True)
+    pairs, place = (token * num_owners + owners[token, column]).unique(return_inverse=True)
+    agreed = [
+        agrees(discriminants, part % num_owners, queries[part // num_owners]) for part in pairs.split(_PAIRS)
+    ]
+    shut = ~torch.cat(agreed)[place]
+    left = owners.clone()
+    left[token[shut], column[shut]] = NOT_WRITTEN
+    return left
 
 
 def _written_bag(written: _WrittenRows, found: Tensor, gated: Tensor) -> Tensor:

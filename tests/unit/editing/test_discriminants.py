@@ -122,7 +122,7 @@ def test_without_look_alikes_the_gate_alone_decides(world):
     assert not discriminants[1:].any()
     anything = 100 * torch.randn(50, DIM)
     assert bool(agrees(discriminants, torch.full((50,), 1), anything).all())
-    assert bool(agrees(discriminants, torch.full((50,), -1), anything).all())
+    assert bool(agrees(discriminants, torch.full((50,), 2), anything).all())
 
 
 def test_numbers_are_those_of_the_file(world):
