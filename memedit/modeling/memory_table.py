@@ -40,7 +40,7 @@ class GatedLookup(NamedTuple):
     Attributes:
         rows: int64 [tokens, j], index into the overlay's slots or -1.
         weights: [tokens, j], routing weights after the owners' discriminants and the ownership gate.
-        best_owner: int64 [tokens], of the owners whose discriminant agrees the one with the most mass; -1: none.
+        best_owner: int64 [tokens], the one with the most mass whose discriminant agrees, -1 = none.
         mass: [tokens], that owner's share of the routing, 0 to 1.
     """
 
