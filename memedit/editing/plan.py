@@ -172,8 +172,8 @@ def train_plan(
         seed: of the order of rows.
         settings: how.
         progress: told of what takes time.
-        after_epoch: told of the passes that are done and the delta so far; all facts are then trained together,
-            whatever settings.facts_at_once says.
+        after_epoch: told of the passes that are done and the delta so far. All facts are
+            then trained together, whatever settings.facts_at_once is.
 
     Returns:
         The delta at the slots of the plan, and what became of each fact.
