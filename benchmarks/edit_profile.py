@@ -72,7 +72,7 @@ def profile(model_name: str, facts_file: Path) -> tuple[dict[str, float], dict[s
     with before.watching(
         (MemoryLayer, "route_windows", "routing"),
         (plan_module, "row_states", "lower blocks, the facts' rows"),
-        (plan_module, "route_subjects", "lower blocks, look-alikes"),
+        (plan_module, "route_subjects", "lower blocks, subjects and look-alikes"),
         (plan_module, "SlotSelector", "slot statistics"),
         (plan_module, "make_lessons", "frozen prefixes"),
     ):
