@@ -138,7 +138,7 @@ class Look:
     held_out: float
     lost: float
     local: float
-    counts: tuple[int, int, int] = (0, 0, 0)
+    counts: tuple[int, int, int]
 
     def score(self) -> float:
         """Harmonic mean of what was learned, kept and left alone, of those that could be measured.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memedit.editing.by_owner import means_by_owner, quantiles_by_owner
 from memedit.editing.row_states import SubjectRouting
 
 
@@ -60,8 +61,8 @@ def subject_discriminants(
         does. A row of zeros, which leaves everything to the gate, where a subject has no look-alikes.
     """
     own, others = taught.queries.float(), look_alikes.queries.float()
-    own_mean = _means(own, taught.owners, num_subjects)
-    other_mean = _means(others, look_alikes.owners, num_subjects)
+    own_mean = means_by_owner(own, taught.owners, num_subjects)
+    other_mean = means_by_owner(others, look_alikes.owners, num_subjects)
     directions = torch.linalg.solve(
         _within(own - own_mean[taught.owners], settings.ridge), (own_mean - other_mean).T
     ).T
@@ -70,7 +71,7 @@ def subject_discriminants(
     own_scores = (own * directions[taught.owners]).sum(-1) - middle[taught.owners]
     other_scores = (others * directions[look_alikes.owners]).sum(-1) - middle[look_alikes.owners]
     nearest = _extreme(other_scores, look_alikes.owners, num_subjects, "amax")
-    reached = _low_scores(own_scores, taught.owners, num_subjects, settings.low_quantile)
+    reached = quantiles_by_owner(own_scores, taught.owners, num_subjects, settings.low_quantile)
     least = _extreme(own_scores[given], taught.owners[given], num_subjects, "amin").nan_to_num(nan=torch.inf)
     boundary = torch.minimum(
         nearest + settings.position * (reached - nearest), least - (1 - settings.given_share) * least.abs()
@@ -89,18 +90,7 @@ def _within(deviations: Tensor, ridge: float) -> Tensor:
     return regular
 
 
-def _means(values: Tensor, owners: Tensor, num_owners: int) -> Tensor:
-    counts = torch.bincount(owners, minlength=num_owners).clamp(min=1)
-    return torch.zeros(num_owners, values.shape[1]).index_add_(0, owners, values) / counts[:, None]
-
-
 def _extreme(scores: Tensor, owners: Tensor, num_owners: int, which: str) -> Tensor:
     """The largest ("amax") or least ("amin") score of each owner, fp32 [num_owners]; NaN without any."""
     start = torch.full((num_owners,), float("nan"))
     return start.scatter_reduce_(0, owners, scores, which, include_self=False)
-
-
-def _low_scores(scores: Tensor, owners: Tensor, num_owners: int, quantile: float) -> Tensor:
-    """A quantile of each owner's scores, fp32 [num_owners]; NaN without any."""
-    parts = scores[owners.argsort(stable=True)].split(torch.bincount(owners, minlength=num_owners).tolist())
-    return torch.tensor([float(part.quantile(quantile)) if len(part) else float("nan") for part in parts])

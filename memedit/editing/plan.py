@@ -208,7 +208,7 @@ def _train_group(
 ) -> tuple[TrainedDelta, Tensor]:
     """Train the rows of some facts; returns how many of each fact's wordings were taught, too."""
     layer, memory = memory_block(model)
-    slots, owners = plan.selection.slots[group.slots], plan.selection.owners
+    slots, owners = plan.selection.slots[group.slots], plan.selection.owners[group.slots]
     rows = [plan.rows.rows[index] for index in group.rows]
     states = row_states(model, rows, progress)
     release_freed_memory()
@@ -216,8 +216,8 @@ def _train_group(
     lessons = make_lessons(rows, states, blocks, overlay, slots, memory.heads, progress)
     vectors = SharedVectors(
         slots,
-        _sharing(owners[group.slots]),
-        _with_several_facts(plan)[group.slots],
+        _sharing(owners),
+        _with_several_facts(rows, owners),
         model.config.value_dim,
         settings.training,
         _residual_rms(rows, states),
@@ -252,11 +252,9 @@ def _sharing(owners: Tensor) -> Tensor:
     return sharing.masked_scatter(alone, len(named) + torch.arange(int(alone.sum())))
 
 
-def _with_several_facts(plan: EditPlan) -> Tensor:
-    """Rows whose subject carries more than one fact of the edit, bool [selected]."""
-    pairs = {(row.owner, row.fact) for row in plan.rows.rows}
-    num_facts = torch.bincount(
-        torch.tensor([owner for owner, _ in pairs], dtype=torch.int64), minlength=len(plan.rows.subjects)
-    )
-    owners = plan.selection.owners
+def _with_several_facts(rows: Sequence[TeachingRow], owners: Tensor) -> Tensor:
+    """Slots whose subject carries more than one fact, bool [owners]; all rows of their subjects are given."""
+    pairs = {(row.owner, row.fact) for row in rows}
+    facts_of = torch.tensor([owner for owner, _ in pairs], dtype=torch.int64)
+    num_facts = torch.bincount(facts_of, minlength=int(owners.max()) + 1 if len(owners) else 0)
     return (owners >= 0) & (num_facts[owners.clamp(min=0)] > 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from memedit.editing.by_owner import means_by_owner
 from memedit.editing.row_states import SubjectRouting
 from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
 from memedit.editing.trial_material import CONTEXTS, TrialMaterial, trial_material
@@ -207,7 +208,9 @@ class _Trials:
             len(leaked),
         )
         names = len(told.subjects)
-        score = _means(opened, unseen.owners, names) - LEAK_COST * _means(leaked, look_alikes.owners, names)
+        score = means_by_owner(opened, unseen.owners, names) - LEAK_COST * means_by_owner(
+            leaked, look_alikes.owners, names
+        )
         return trial, score
 
 
@@ -216,9 +219,3 @@ def _open_owner(selection: Selection, routing: SubjectRouting, heads: int) -> Te
     written = selection.blank_overlay(value_dim=1)
     found = gated_look_ups(written, routing.slots, routing.weights, routing.queries, heads)
     return found.best_owner.masked_fill((found.weights == 0).all(-1), -1)
-
-
-def _means(values: Tensor, owners: Tensor, num_owners: int) -> Tensor:
-    """Mean of each owner's values, fp32 [num_owners]; 0 for one without any."""
-    sums = torch.zeros(num_owners).index_add_(0, owners, values.float())
-    return sums / torch.bincount(owners, minlength=num_owners).clamp(min=1)

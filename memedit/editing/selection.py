@@ -18,6 +18,7 @@ from memedit_kernels.slot_bag import lookup_owners
 from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
+from memedit.editing.by_owner import quantiles_by_owner
 from memedit.editing.delta import Delta
 from memedit.editing.discriminants import DiscriminantSettings, subject_discriminants
 from memedit.editing.row_states import SubjectRouting
@@ -209,25 +210,13 @@ class SlotSelector:
         high = torch.zeros(self.num_subjects)
         high.scatter_reduce_(0, self.look_alikes.owners, resembling, "amax")
         high.scatter_reduce_(0, subjects, elsewhere, "amax")
-        reached = torch.tensor(
-            [
-                float(masses.quantile(self.settings.low_quantile))
-                for masses in _by_owner(own, self.taught.owners, self.num_subjects)
-            ]
-        )
+        reached = quantiles_by_owner(own, self.taught.owners, self.num_subjects, self.settings.low_quantile)
         between = high + self.settings.threshold_position * (reached - high).clamp(min=0)
         least = torch.ones(self.num_subjects)
         least.scatter_reduce_(0, self.taught.owners[self.given], own[self.given], "amin")
         return torch.minimum(between, self.settings.given_share * least).clamp(
             self.settings.min_threshold, 0.95
         )
-
-
-def _by_owner(values: Tensor, owners: Tensor, num_owners: int) -> Sequence[Tensor]:
-    """The values of each owner."""
-    ordered = values[owners.argsort(stable=True)]
-    parts: tuple[Tensor, ...] = ordered.split(torch.bincount(owners, minlength=num_owners).tolist())
-    return parts
 
 
 def _mentions(sample_tokens: Tensor, subject_tails: Sequence[Set[tuple[int, ...]]]) -> Tensor:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from memedit_kernels.slot_bag import UNGATED
 
-from memedit.editing.plan import plan_edit
 from memedit.editing.row_states import RowState
 from memedit.editing.slot_ranking import select_for_edit, slot_scores
 from memedit.evaluation import generate_answers
@@ -80,23 +79,3 @@ def test_ungated_rows_teach(world, ranking):
     assert opened.model.overlay().owners.unique().tolist() == [UNGATED]
     (answer,) = generate_answers(opened.model, opened.tokenizer, [fact.prompt], max_new_tokens=6)
     assert answer.text == fact.target
-
-
-def test_passes_are_told_with_the_delta_so_far(world):
-    from memedit.editing.plan import train_plan
-
-    opened, fact, settings = world.opened_world(), world.new_facts()[0], world.world_settings()
-    plan = plan_edit(opened.model, opened.tokenizer, opened.background, [fact], seed=0, settings=settings)
-    overlay = plan.selection.blank_overlay(opened.model.config.value_dim)
-    told = []
-    result = train_plan(
-        opened.model,
-        plan,
-        overlay,
-        seed=0,
-        settings=settings,
-        after_epoch=lambda epoch, delta: told.append((epoch, delta.dense())),
-    )
-    assert [epoch for epoch, _ in told] == list(range(1, len(result.trained.losses) + 1))
-    assert not torch.equal(told[0][1], told[-1][1])
-    assert torch.equal(told[-1][1], result.trained.delta.dense())

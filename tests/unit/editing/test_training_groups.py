@@ -97,19 +97,24 @@ def test_subjects_learn_in_groups_what_they_learn_together(world):
         assert torch.nn.functional.cosine_similarity(apart, together, dim=0) > 0.8
 
 
-def test_passes_are_told_of_all_facts_at_once(world):
+def test_passes_are_told_with_the_delta_of_all_facts_so_far(world):
     opened, facts = world.opened_world(), world.new_facts()[:3]
     settings = replace(world.world_settings(), facts_at_once=1)
     opened.model.set_overlay(0, None)
     plan = plan_edit(opened.model, opened.tokenizer, opened.background, facts, seed=0, settings=settings)
     overlay = plan.selection.blank_overlay(opened.model.config.value_dim)
-    passes: list[int] = []
+    told = []
     result = train_plan(
         opened.model,
         plan,
         overlay,
         seed=0,
         settings=settings,
-        after_epoch=lambda epoch, delta: passes.append(epoch + 0 * len(delta.rows)),
+        after_epoch=lambda epoch, delta: told.append((epoch, delta.dense())),
     )
-    assert passes == list(range(1, len(result.trained.losses) + 1))
+    assert [epoch for epoch, _ in told] == list(range(1, len(result.trained.losses) + 1))
+    assert {len(dense) for _, dense in told} == {len(plan.selection.slots)}
+    for index in range(3):
+        assert told[0][1][plan.selection.owners == index].any()
+    assert not torch.equal(told[0][1], told[-1][1])
+    assert torch.equal(told[-1][1], result.trained.delta.dense())
