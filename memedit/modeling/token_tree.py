@@ -2,8 +2,7 @@
 
 What: `token_trees` makes trees of rows; a `TokenTree` says what attention and a query window see at
 each of its nodes.
-Why: the wordings of a relation begin alike, and so do a subject's look-alikes up to the name: of 445,000
-tokens of a thousand facts and their look-alikes, up to the end of the name, 132,000 are left.
+Why: the wordings of a relation begin alike, and so do a subject's look-alikes up to the name.
 How: a node is a token behind a certain beginning. All nodes of a tree go through the blocks as one packed row
 in which each sees its ancestors alone.
 """
