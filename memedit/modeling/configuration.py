@@ -15,7 +15,8 @@ from memedit_kernels.product_key_topk import MAX_K
 from transformers import LlamaConfig
 
 PLACEMENTS = ("parallel", "replace")
-QUERY_NORMS = ("none", "halves")
+QUERY_NORMS = ("none", "halves", "layer", "batch", "qk")
+VARIANTS = ("values", "peer")
 
 
 class MemoryLlamaConfig(LlamaConfig):
@@ -30,8 +31,11 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_top_k: slots per head and token, at most min(memory_num_keys, 128).
         memory_value_dim: width of a slot's value; None = hidden_size.
         memory_query_window: how many tokens' hidden states a query sees; 1 = the paper's.
-        memory_query_norm: "none", or "halves": halves and sub-keys are L2-normalised and a score is
-            the sum of two cosines.
+        memory_query_norm: "none"; "halves": halves and sub-keys are L2-normalised and a score is the sum of
+            two cosines; "layer" or "batch": layer or batch normalisation of each head's query; "qk": query
+            halves and sub-keys are RMS-normalised, each with a learned gain.
+        memory_variant: "values": a slot is a value row; "peer": a slot is a single-neuron expert, an input
+            row and a value row with an activation between.
         memory_temperature: factor on the scores before the softmax.
         memory_gated_output: output = W_o(bag * silu(W_g x)), "Memory+".
         memory_output_projection: output = W_o(bag); a gated output always has W_o.
@@ -59,6 +63,7 @@ class MemoryLlamaConfig(LlamaConfig):
     memory_value_dim: int | None = None
     memory_query_window: int = 1
     memory_query_norm: str = "none"
+    memory_variant: str = "values"
     memory_temperature: float = 1.0
     memory_gated_output: bool = False
     memory_output_projection: bool = False
@@ -124,6 +129,7 @@ class MemoryLlamaConfig(LlamaConfig):
     def _check_structure(self) -> None:
         _check_choice("memory_placement", self.memory_placement, PLACEMENTS)
         _check_choice("memory_query_norm", self.memory_query_norm, QUERY_NORMS)
+        _check_choice("memory_variant", self.memory_variant, VARIANTS)
         for name in ("gated_output", "output_projection", "shared_table", "empty_base"):
             if not isinstance(getattr(self, f"memory_{name}"), bool):
                 raise _wrong(f"memory_{name}", getattr(self, f"memory_{name}"), "true or false")
@@ -149,6 +155,8 @@ class MemoryLlamaConfig(LlamaConfig):
                 'false with memory_placement "replace", an output projection or a gated output: an empty '
                 "table must leave the block as it was",
             )
+        if self.memory_variant == "peer" and self.memory_empty_base:
+            raise _wrong("memory_empty_base", self.memory_empty_base, 'false with memory_variant "peer"')
 
     def _check_overlay(self) -> None:
         num_tables = self.num_memory_tables

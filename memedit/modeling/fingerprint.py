@@ -26,6 +26,9 @@ _ARCHITECTURE_FIELDS = (
     "mlp_bias",
 )
 
+# Fields that came after the first stores: as long as they say what was always so, they do not count.
+_LATER_FIELDS = {"memory_variant": "values"}
+
 
 def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:
     """Hash what an edit rests on: configuration, dense weights, routing and base values, but not the overlay.
@@ -41,6 +44,7 @@ def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:
         name: config.get(name)
         for name in sorted({*_ARCHITECTURE_FIELDS, *(name for name in config if name.startswith("memory_"))})
         if not name.startswith("memory_overlay_")
+        and not (name in _LATER_FIELDS and config[name] == _LATER_FIELDS[name])
     }
     return weights_digest(model, json.dumps(fields, sort_keys=True, default=str))
 

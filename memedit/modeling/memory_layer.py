@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_table import MemoryTable
+from memedit.modeling.query_norm import QueryNorm
 
 
 class TokenRouting(NamedTuple):
@@ -76,7 +77,7 @@ class MemoryLayer(nn.Module):
             config.memory_top_k,
         )
         self.key_dim, self.temperature = config.memory_key_dim, float(config.memory_temperature)
-        self.normalises_halves = config.memory_query_norm == "halves"
+        self.norm = QueryNorm(config)
         half = config.memory_key_dim // 2
         self.sub_keys = nn.Parameter(
             torch.empty(self.heads, 2, config.memory_num_keys, half, dtype=torch.float32)
@@ -115,12 +116,7 @@ class MemoryLayer(nn.Module):
         """
         projection = self.query_projection
         queries = functional.linear(windows.float(), projection.weight.float(), projection.bias.float())
-        queries = queries.view(-1, self.heads, self.key_dim)
-        sub_keys = self.sub_keys.float()
-        if self.normalises_halves:
-            halves = queries.view(-1, self.heads, 2, self.key_dim // 2)
-            queries = functional.normalize(halves, dim=-1).view_as(queries)
-            sub_keys = functional.normalize(sub_keys, dim=-1)
+        queries, sub_keys = self.norm(queries.view(-1, self.heads, self.key_dim), self.sub_keys.float())
         slots, scores = product_key_topk(queries, sub_keys, self.top_k)
         weights = torch.softmax(scores * self.temperature, dim=-1)
         return TokenRouting(slots.flatten(1), weights.flatten(1), queries.flatten(1))
@@ -136,8 +132,18 @@ class MemoryLayer(nn.Module):
         Returns:
             [batch, time, hidden_size] in the type of hidden.
         """
+        if table.inputs is not None:
+            routing = routing._replace(weights=routing.weights * self._activations(hidden, table, routing))
         bag = table(*routing).view(*hidden.shape[:-1], -1).to(hidden.dtype)
         if self.gate_projection is not None:
             bag = bag * functional.silu(self.gate_projection(hidden))
         output: Tensor = bag if self.output_projection is None else self.output_projection(bag)
         return output
+
+    @staticmethod
+    def _activations(hidden: Tensor, table: MemoryTable, routing: TokenRouting) -> Tensor:
+        """Of single-neuron experts: gelu(<x, input row>), [tokens, heads * k].
+
+        Source: He 2024 (arXiv 2407.04153), section 2.
+        """
+        return functional.gelu(table.input_dots(hidden.flatten(0, -2).float(), routing.slots))

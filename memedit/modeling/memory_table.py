@@ -15,12 +15,14 @@ from memedit_kernels.slot_bag import (
     lookup_owners,
     ownership_gate,
     slot_bag,
+    slot_dots,
 )
 from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor, nn
 
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.overlay import Overlay
+from memedit.modeling.row_tape import RowTape
 
 # Tokens and owners whose numbers are gathered at a time: 33 MB each, of queries and of discriminants.
 _PAIRS = 16_384
@@ -62,9 +64,16 @@ class _WrittenRows(NamedTuple):
 
 
 class MemoryTable(nn.Module):
-    """Base values [slots, value_dim] (or none) and the overlay of written rows."""
+    """Base values [slots, value_dim] (or none) and the overlay of written rows.
+
+    Attributes:
+        inputs: of single-neuron experts, [slots, hidden_size]; None = slots are values alone.
+        tape: records the base rows that forwards read, for training; None = they are read in place.
+        input_tape: the same for the rows of `inputs`.
+    """
 
     values: nn.Parameter | None
+    inputs: nn.Parameter | None
     overlay_slots: Tensor | None
     overlay_values: Tensor | None
     overlay_owners: Tensor | None
@@ -78,6 +87,11 @@ class MemoryTable(nn.Module):
         self.query_dim = config.memory_heads * config.memory_key_dim
         base = None if config.memory_empty_base else nn.Parameter(torch.empty(self.num_slots, self.value_dim))
         self.register_parameter("values", base)
+        experts = config.memory_variant == "peer"
+        inputs = nn.Parameter(torch.empty(self.num_slots, config.hidden_size)) if experts else None
+        self.register_parameter("inputs", inputs)
+        self.tape: RowTape | None = None
+        self.input_tape: RowTape | None = None
         for name in OVERLAY_BUFFERS:
             self.register_buffer(name, None)
         self.owner_names: tuple[str, ...] = tuple(config.memory_overlay_owner_names[table_index])
@@ -120,6 +134,11 @@ class MemoryTable(nn.Module):
                 self.register_buffer(name, None)
             self.owner_names = ()
             return
+        if self.inputs is not None:
+            raise ValueError(
+                'overlay: got rows for a model of memory_variant "peer", expected "values": an expert\'s '
+                "activation would scale what is written"
+            )
         if int(overlay.slots[-1]) >= self.num_slots:
             raise ValueError(
                 f"overlay.slots: got slot {int(overlay.slots[-1])}, expected below {self.num_slots}"
@@ -155,6 +174,25 @@ class MemoryTable(nn.Module):
         written = self._written_rows()
         return None if written is None else gated_look_ups(written, slots, weights, queries, self.heads)
 
+    def input_dots(self, hidden: Tensor, slots: Tensor) -> Tensor:
+        """Multiply tokens with the input rows of the experts that they look up.
+
+        Args:
+            hidden: fp32 [tokens, hidden_size].
+            slots: int64 [tokens, heads * k].
+
+        Returns:
+            fp32 [tokens, heads * k].
+
+        Raises:
+            ValueError: when the slots are no experts.
+        """
+        if self.inputs is None:
+            raise ValueError('memory_variant: got "values", expected "peer": slots have no input rows')
+        if self.input_tape is None or not torch.is_grad_enabled():
+            return slot_dots(hidden, slots, self.inputs.detach())
+        return self.input_tape.dots(self.inputs, slots, hidden)
+
     def forward(self, slots: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
         """Return the bag of each token: base rows and written rows, weighted.
 
@@ -181,10 +219,15 @@ class MemoryTable(nn.Module):
         """Base rows, and written rows of which each slot has its own and the gate alone decides."""
         if self.values is None and written is None:
             return weights.new_zeros(len(slots), self.value_dim)
-        if written is None:
-            return slot_bag(slots, weights, base=self.values)
-        overlay = SlotOverlay(written.slots, written.values, written.owners, written.thresholds, self.heads)
-        return slot_bag(slots, weights, base=self.values, overlay=overlay)
+        overlay = None
+        if written is not None:
+            overlay = SlotOverlay(
+                written.slots, written.values, written.owners, written.thresholds, self.heads
+            )
+        if self.tape is None or self.values is None or not torch.is_grad_enabled():
+            return slot_bag(slots, weights, base=self.values, overlay=overlay)
+        bag = self.tape.bag(self.values, slots, weights)
+        return bag if overlay is None else bag + slot_bag(slots, weights, overlay=overlay)
 
     def _written_rows(self) -> _WrittenRows | None:
         """The buffers, fp32 whatever type the model was cast to."""

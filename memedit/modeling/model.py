@@ -33,6 +33,7 @@ from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_layer import MemoryLayer
 from memedit.modeling.memory_table import MemoryTable
 from memedit.modeling.overlay import Overlay
+from memedit.modeling.query_norm import QueryNorm
 from memedit.modeling.window_state import extend_window_state, first_real_positions
 
 
@@ -126,6 +127,7 @@ class MemoryLlamaPreTrainedModel(LlamaPreTrainedModel):
     _keep_in_fp32_modules_strict = [  # noqa: RUF012
         "sub_keys",
         "query_projection",
+        "memory.norm",
         "overlay_values",
         "overlay_thresholds",
         "overlay_discriminants",
@@ -137,9 +139,14 @@ class MemoryLlamaPreTrainedModel(LlamaPreTrainedModel):
         if isinstance(module, MemoryLayer):
             bound = module.key_dim**-0.5
             initialization.uniform_(module.sub_keys, -bound, bound)
+        elif isinstance(module, QueryNorm):
+            for gain in module.parameters(recurse=False):
+                initialization.ones_(gain)
         elif isinstance(module, MemoryTable):
             if module.values is not None:
                 initialization.normal_(module.values, std=module.value_dim**-0.5)
+            if module.inputs is not None:
+                initialization.normal_(module.inputs, std=module.inputs.shape[1] ** -0.5)
             if module.overlay_slots is not None:
                 _initialise_overlay(module)
 

@@ -32,6 +32,32 @@ def test_windows_clamp_at_the_first_real_token(window):
     assert torch.equal(query_windows(hidden, window), looped_windows(hidden, window, [0, 0, 0]))
 
 
+def looped_norm(layer, query, keys, head):
+    """One head's query [2, half] and keys [2, n, half], normalised from the definition."""
+    norm, half = layer.norm, len(query) // 2
+    if norm.kind == "layer":
+        unit = (query - query.mean()) / (query.var(correction=0) + norm.layer.eps).sqrt()
+        query = unit * norm.layer.weight.double() + norm.layer.bias.double()
+    elif norm.kind == "batch":
+        at = slice(head * len(query), (head + 1) * len(query))
+        mean, var, weight, bias = (
+            part.double()[at]
+            for part in (
+                norm.batch.running_mean, norm.batch.running_var, norm.batch.weight, norm.batch.bias
+            )
+        )  # fmt: skip
+        query = (query - mean) / (var + norm.batch.eps).sqrt() * weight + bias
+    query = query.view(2, half)
+    if norm.kind == "halves":
+        return query / query.norm(dim=-1, keepdim=True), keys / keys.norm(dim=-1, keepdim=True)
+    if norm.kind == "qk":
+        epsilon = torch.finfo(torch.float32).eps
+        query = query / (query.square().mean(-1, keepdim=True) + epsilon).sqrt()
+        keys = keys / (keys.square().mean(-1, keepdim=True) + epsilon).sqrt()
+        query, keys = query * norm.query_gain[head].double(), keys * norm.key_gain[head, :, None].double()
+    return query, keys
+
+
 def looped_routing(layer, windows):
     """Slots, weights and query of one token, head by head, from every one of the n * n scores."""
     slots, weights, scored = [], [], []
@@ -39,11 +65,8 @@ def looped_routing(layer, windows):
         windows.double() @ layer.query_projection.weight.double().T + layer.query_projection.bias.double()
     )
     num_keys = layer.sub_keys.shape[2]
-    for head, query in enumerate(queries.view(layer.heads, 2, -1)):
-        keys = layer.sub_keys[head].double()
-        if layer.normalises_halves:
-            query = query / query.norm(dim=-1, keepdim=True)
-            keys = keys / keys.norm(dim=-1, keepdim=True)
+    for head, query in enumerate(queries.view(layer.heads, -1)):
+        query, keys = looped_norm(layer, query, layer.sub_keys[head].double(), head)
         scored.append(query.flatten())
         scores = {
             i * num_keys + j: float(query[0] @ keys[0, i] + query[1] @ keys[1, j])
@@ -57,7 +80,7 @@ def looped_routing(layer, windows):
     return torch.tensor(slots), torch.tensor(weights), torch.cat(scored)
 
 
-@pytest.mark.parametrize("norm", ["none", "halves"])
+@pytest.mark.parametrize("norm", ["none", "halves", "layer", "batch", "qk"])
 @pytest.mark.parametrize("window", [1, 4])
 def test_routing_equals_brute_force(tiny_memory_llama, norm, window):
     model = tiny_memory_llama(memory_query_norm=norm, memory_query_window=window, memory_temperature=3.0)
