@@ -254,7 +254,10 @@ def fit_routing(
         queries = samples @ projection + bias
         sub_keys.append(
             torch.stack(
-                [_spherical_kmeans(half, importance, settings, generator) for half in queries.chunk(2, -1)]
+                [
+                    spherical_kmeans(half, importance, settings.num_keys, settings.kmeans_steps, generator)
+                    for half in queries.chunk(2, -1)
+                ]
             )
         )
         weights.append(functional.pad(projection.T, (0, (longest - window) * hidden_size)))
@@ -320,12 +323,22 @@ def _key_samples(
     return torch.cat([text, names]), torch.cat([torch.ones(len(text)), torch.full((len(names),), share)])
 
 
-def _spherical_kmeans(
-    points: Tensor, importance: Tensor, settings: RoutingSettings, generator: torch.Generator
+def spherical_kmeans(
+    points: Tensor, importance: Tensor, num_keys: int, steps: int, generator: torch.Generator
 ) -> Tensor:
-    """Centres of length 1, [num_keys, dim]; an empty centre starts anew at a random point."""
+    """Centres of length 1; an empty centre starts anew at a random point.
+
+    Args:
+        points: fp32 [points, dim], of any length.
+        importance: [points], weights.
+        num_keys: how many centres.
+        steps: iterations.
+        generator: of what is random.
+
+    Returns:
+        fp32 [num_keys, dim].
+    """
     points = functional.normalize(points, dim=-1)
-    num_keys = settings.num_keys
 
     def draw(count: int) -> Tensor:
         return points[
@@ -333,7 +346,7 @@ def _spherical_kmeans(
         ]
 
     centres = draw(num_keys)
-    for _ in range(settings.kmeans_steps):
+    for _ in range(steps):
         nearest = (points @ centres.T).argmax(1)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points * importance[:, None])
         empty = torch.bincount(nearest, minlength=num_keys) == 0

@@ -41,7 +41,12 @@ def from_llama(llama: LlamaForCausalLM, **memory_fields: Any) -> MemoryLlamaForC
     """
     refuse_unknown_memory_fields(memory_fields)
     embedding = llama.model.embed_tokens.weight
-    inherited = {key: value for key, value in llama.config.to_dict().items() if key not in _NOT_INHERITED}
+    # A memory-layer Llama without memory layers is a plain one that has fields for them.
+    inherited = {
+        key: value
+        for key, value in llama.config.to_dict().items()
+        if key not in _NOT_INHERITED and not key.startswith("memory_")
+    }
     inherited["dtype"] = embedding.dtype
     config = MemoryLlamaConfig(**inherited, **memory_fields)
     with torch.device("meta"):
