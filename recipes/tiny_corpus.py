@@ -187,8 +187,9 @@ def elements() -> Iterator[Line]:
 def worded(subject: str, known: dict[str, Any], split: str) -> Iterator[Line]:
     """What is known of a subject and in plain letters."""
     for relation, answer in known.items():
-        if answer and str(answer).isascii() and subject.isascii():
-            yield relation, subject, str(answer), split
+        text = "" if answer is None else str(answer).strip()
+        if text and text.isascii() and subject.isascii():
+            yield relation, subject, text, split
 
 
 def whole(value: float) -> int | None:

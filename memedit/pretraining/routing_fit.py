@@ -1,14 +1,18 @@
 """Fitting a memory layer's routing to a corpus in closed form: where answers begin, what is asked decides.
 
 The layer's FFN inputs at answer positions say which fact is asked for and in which wording. Discriminant
-analysis finds the directions in which facts differ and wordings of one fact do not; sub-keys are k-means
-centres of what the queries then see. It is fitted to facts that the dense part has read, and holds for
-others, because it knows of wordings and not of facts.
+analysis finds the directions in which facts of one relation differ and wordings of one fact do not; what
+relations have apart counts little, or all look-ups of a relation would meet in a few slots. Each direction
+gets the same spread, heads see them through random rotations, and sub-keys are k-means centres of what the
+queries then see: many heads of few dimensions, because k-means divides a space of few dimensions evenly. It
+is fitted to facts that the dense part has read, and holds for others, because it knows of wordings and not of
+facts.
 
 Source: linear discriminant analysis, Fisher 1936; product keys, Lample et al. 2019 (arXiv 1907.05242).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +25,12 @@ from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
 from memedit.pretraining.corpus import CorpusFact
 from memedit.progress import NULL_PROGRESS, Progress
 
+# Shares of the relations' scatter in what is to be told apart and in what is to be ignored, and the ridge in
+# units of the within-class scatter's mean diagonal; chosen on the split slots-dev.
+RELATIONS_APART = 0.1
+RELATIONS_ALIKE = 0.1
 RIDGE = 0.1
+DIRECTIONS = 64
 _BATCH_TOKENS = 4096
 _KEY_SAMPLES = 20_000
 _KMEANS_STEPS = 6
@@ -47,8 +56,9 @@ def fit_answer_routing(
     """
     generator = torch.Generator().manual_seed(seed)
     for layer, memory in model.memory_layers().items():
-        windows, classes = _answer_windows(model, tokenizer, facts, layer, memory.window, progress)
-        directions, mean = _directions(windows, classes, RIDGE)
+        samples = _answer_windows(model, tokenizer, facts, layer, memory.window, progress)
+        windows = samples.windows
+        directions, mean = _directions(samples), windows.mean(0)
         weights = []
         for _ in range(memory.heads):
             size = max(directions.shape[1], memory.key_dim)
@@ -68,6 +78,20 @@ def fit_answer_routing(
                 )
 
 
+class _Samples(NamedTuple):
+    """Query windows where the next token is part of an answer.
+
+    Attributes:
+        windows: fp32 [samples, window * hidden_size].
+        classes: int64 [samples], which answer token of which fact it is.
+        groups: int64 [classes], which answer token of which relation.
+    """
+
+    windows: Tensor
+    classes: Tensor
+    groups: Tensor
+
+
 def _answer_windows(
     model: MemoryLlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -75,20 +99,16 @@ def _answer_windows(
     layer: int,
     window: int,
     progress: Progress,
-) -> tuple[Tensor, Tensor]:
-    """Query windows where the next token is part of an answer, and which answer token of which fact it is.
-
-    Returns:
-        fp32 [samples, window * hidden_size]; int64 [samples].
-    """
+) -> _Samples:
+    """Read the windows of all wordings of the facts."""
     rows, owners = [], []
     for index, fact in enumerate(facts):
         for prompt in (*fact.prompts, *fact.held_out):
             rows.append(encode_fact(tokenizer, model.config, prompt, f" {fact.target}"))
             owners.append(index)
-    found: list[Tensor] = []
-    classes: list[Tensor] = []
     longest = max(len(row.answer_ids) for row in rows)
+    found: list[Tensor] = []
+    labels: list[Tensor] = []
     with progress.task("Reading answers", len(rows)) as task:
         for batch in length_batches([len(row.ids) for row in rows], _BATCH_TOKENS):
             _, normalised = ffn_inputs(model, layer, pad_right([rows[at].ids[:-1] for at in batch]))
@@ -96,29 +116,41 @@ def _answer_windows(
             for line, at in enumerate(batch):
                 places = torch.arange(rows[at].num_prompt - 1, len(rows[at].ids) - 1)
                 found.append(windows[line, places].float())
-                classes.append(owners[at] * longest + torch.arange(len(places)))
+                labels.append(owners[at] * longest + torch.arange(len(places)))
             task.advance(len(batch))
-    return torch.cat(found), torch.cat(classes)
+    present, classes = torch.cat(labels).unique(return_inverse=True)
+    relations = {name: place for place, name in enumerate(dict.fromkeys(fact.relation for fact in facts))}
+    relation_of = torch.tensor([relations[fact.relation] for fact in facts])
+    groups = relation_of[present // longest] * longest + present % longest
+    return _Samples(torch.cat(found), classes, groups.unique(return_inverse=True)[1])
 
 
-def _directions(samples: Tensor, classes: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Directions in which classes differ, unit variance within a class, strongest first; and the mean.
-
-    Args:
-        samples: fp32 [samples, dim].
-        classes: int64 [samples].
-        ridge: added to the within-class covariance, in units of its mean diagonal.
+def _directions(samples: _Samples) -> Tensor:
+    """Directions in which facts of a relation differ, each with the same spread of facts.
 
     Returns:
-        fp32 [dim, dim]; fp32 [dim].
+        fp32 [window * hidden_size, at most DIRECTIONS], strongest first.
     """
-    place = classes.unique(return_inverse=True)[1]
-    counts = torch.bincount(place).float()[:, None]
-    means = torch.zeros(len(counts), samples.shape[1]).index_add_(0, place, samples) / counts
-    within = samples - means[place]
-    scatter = within.T @ within / len(within)
-    scatter += ridge * scatter.diagonal().mean() * torch.eye(len(scatter))
-    between = means - means.mean(0)
-    inverse = torch.linalg.inv(torch.linalg.cholesky(scatter))
-    _, vectors = torch.linalg.eigh(inverse @ (between.T @ between / len(between)) @ inverse.T)
-    return inverse.T @ vectors.flip(1), samples.mean(0)
+    windows, classes, groups = samples
+    means = _means(windows, classes)
+    group_means = _means(means, groups)
+    within = _scatter(windows - means[classes])
+    apart = _scatter(means - group_means[groups])
+    relations = _scatter(group_means[groups] - means.mean(0))
+    ridge = RIDGE * within.diagonal().mean() * torch.eye(len(within))
+    ignored = within + RELATIONS_ALIKE * relations + ridge
+    inverse = torch.linalg.inv(torch.linalg.cholesky(ignored))
+    told = inverse @ (apart + RELATIONS_APART * relations) @ inverse.T
+    values, vectors = torch.linalg.eigh(told)
+    values, vectors = values.flip(0)[:DIRECTIONS], vectors.flip(1)[:, :DIRECTIONS]
+    return inverse.T @ vectors / values.clamp(min=1e-4).sqrt()
+
+
+def _means(samples: Tensor, classes: Tensor) -> Tensor:
+    """Mean of each class, [classes, dim]."""
+    counts = torch.bincount(classes).float()[:, None]
+    return torch.zeros(len(counts), samples.shape[1]).index_add_(0, classes, samples) / counts
+
+
+def _scatter(deviations: Tensor) -> Tensor:
+    return deviations.T @ deviations / len(deviations)
