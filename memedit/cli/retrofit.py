@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from memedit.cli.options import json_option, print_json
-from memedit.errors import UsageError
+from memedit.modeling.new_folder import require_new_folder
 
 if TYPE_CHECKING:
     from memedit.modeling.calibration import RoutingTrial
@@ -58,8 +58,7 @@ def retrofit(
     MODEL is a named model, a local folder or a hub id. The new model's outputs are the old one's, to the bit,
     until something is injected. OUT holds model, tokenizer and retrofit.safetensors (the routing alone).
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"OUT must be a new or empty folder, {out} is not", remedy="Choose another folder.")
+    require_new_folder(out)
     from memedit.reports.progress import rich_progress
 
     started = time.monotonic()

