@@ -64,6 +64,9 @@ _COMMANDS = {
         "memedit.cli.models", "models", "List, pull and show the models that memedit knows by name."
     ),
     "retrofit": _Entry("memedit.cli.retrofit", "retrofit", "Give a plain Llama memory layers and save it."),
+    "convert": _Entry(
+        "memedit.cli.convert", "convert", "Turn another program's checkpoint into a Hugging Face folder."
+    ),
     "doctor": _Entry(
         "memedit.cli.doctor", "doctor", "Check the installation: what is wrong and how to mend it."
     ),

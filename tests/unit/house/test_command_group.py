@@ -17,7 +17,7 @@ from memedit.errors import GateRefused, UsageError
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "transformers", "numpy", "sqlite3")
-COMMANDS = ["inject", "ask", "log", "show", "undo", "redo", "models", "retrofit", "doctor"]
+COMMANDS = ["inject", "ask", "log", "show", "undo", "redo", "models", "retrofit", "convert", "doctor"]
 
 
 def test_help_names_all_commands():
