@@ -9,6 +9,7 @@ Source: the format's description in the documentation of safetensors.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ class StoredTensor(NamedTuple):
 
 
 def write_safetensors(path: Path, tensors: Iterable[StoredTensor], task: Task) -> None:
-    """Write tensors to a new file.
+    """Write tensors to a new file, and wait until they are on disk.
 
     Args:
         path: the file.
@@ -65,6 +66,9 @@ def write_safetensors(path: Path, tensors: Iterable[StoredTensor], task: Task) -
             assert tuple(tensor.shape) == stored.shape, stored.name
             for piece in pieces(tensor):
                 task.advance(file.write(_bytes(piece.to(stored.dtype))))
+        # While the task is still shown: a disk may take longer for this than all of the above.
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def pieces(tensor: Tensor) -> Iterator[Tensor]:
