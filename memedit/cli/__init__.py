@@ -54,6 +54,11 @@ _COMMANDS = {
     "show": _Entry(
         "memedit.cli.journal", "show", "Show one edit: facts, text before and after, metrics, patch."
     ),
+    "show model": _Entry(
+        "memedit.cli.show_model",
+        "show_model",
+        "Show the model: parameters, FLOPs, bytes, what its table is worth.",
+    ),
     "undo": _Entry("memedit.cli.journal", "undo", "Take an edit back, exactly."),
     "redo": _Entry("memedit.cli.journal", "redo", "Put an undone edit back."),
     "suite": _Entry("memedit.cli.suite", "suite", "Make a suite of what the model must keep knowing."),
@@ -96,6 +101,9 @@ class _LazyGroup(click.Group):
             close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else " `memedit --help` lists the commands."
             ctx.fail(f"No such command {args[0]!r}.{hint}")
+        # A name of two words goes before the command that is its first word.
+        if (name := " ".join(args[:2])) in _COMMANDS and len(args) > 1:
+            return name, self.get_command(ctx, name), args[2:]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memedit.cli.options import json_option, print_json, store_option
+from memedit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,8 @@ def log(*, store: Path, as_json: bool) -> None:
 
 
 @click.command(
-    epilog=f"{_EDIT_HELP}\n\n\b\nExamples:\n  memedit show e0001-3f9a2c\n  memedit show 1 --all --json"
+    epilog=f"{_EDIT_HELP} `memedit show model` shows the model itself.\n\n"
+    "\b\nExamples:\n  memedit show e0001-3f9a2c\n  memedit show 1 --all --json\n  memedit show model"
 )
 @click.argument("edit")
 @store_option
@@ -53,6 +55,10 @@ def show(*, edit: str, store: Path, show_all: bool, as_json: bool) -> None:
 
     Everything shown was measured when the edit was made, on the model of that moment.
     """
+    if edit == "model":
+        raise UsageError(
+            "show: got options before the word model", remedy="Put them behind it: memedit show model --json"
+        )
     with _opened(store, read_only=True) as opened:
         record = opened.edit(edit)
         facts = opened.facts(record.id)
