@@ -19,7 +19,7 @@ class QueryNorm(nn.Module):
 
     def __init__(self, config: MemoryLlamaConfig) -> None:
         super().__init__()
-        self.kind, self.half = config.memory_query_norm, config.memory_key_dim // 2
+        self.kind, self.half_dim = config.memory_query_norm, config.memory_key_dim // 2
         self.layer = self.batch = self.query_gain = self.key_gain = None
         if self.kind == "layer":
             self.layer = nn.LayerNorm(config.memory_key_dim, dtype=torch.float32)
@@ -28,7 +28,7 @@ class QueryNorm(nn.Module):
             self.batch = nn.BatchNorm1d(width, dtype=torch.float32)
         elif self.kind == "qk":
             self.query_gain, self.key_gain = (
-                nn.Parameter(torch.ones(config.memory_heads, 2, self.half, dtype=torch.float32))
+                nn.Parameter(torch.ones(config.memory_heads, 2, self.half_dim, dtype=torch.float32))
                 for _ in range(2)
             )
 
@@ -48,10 +48,10 @@ class QueryNorm(nn.Module):
             return self.batch(queries.flatten(1)).view_as(queries), sub_keys
         if self.kind == "none":
             return queries, sub_keys
-        halves = queries.view(len(queries), -1, 2, self.half)
+        halves = queries.view(len(queries), -1, 2, self.half_dim)
         if self.query_gain is None or self.key_gain is None:
             halves, sub_keys = functional.normalize(halves, dim=-1), functional.normalize(sub_keys, dim=-1)
         else:
-            halves = functional.rms_norm(halves, (self.half,)) * self.query_gain
-            sub_keys = functional.rms_norm(sub_keys, (self.half,)) * self.key_gain[:, :, None]
+            halves = functional.rms_norm(halves, (self.half_dim,)) * self.query_gain
+            sub_keys = functional.rms_norm(sub_keys, (self.half_dim,)) * self.key_gain[:, :, None]
         return halves.view_as(queries), sub_keys
