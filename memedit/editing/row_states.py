@@ -13,6 +13,7 @@ from torch import Tensor
 from memedit.editing.rows import TeachingRow
 from memedit.modeling import MemoryLayer, MemoryLlamaForCausalLM
 from memedit.modeling.lower_blocks import tree_ffn_inputs
+from memedit.modeling.memory_layer import TokenRouting
 from memedit.modeling.token_tree import token_trees
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -38,14 +39,18 @@ def memory_block(model: MemoryLlamaForCausalLM) -> tuple[int, MemoryLayer]:
     """Return index and memory layer of the block that edits write to.
 
     Raises:
-        ValueError: when the model has not exactly one memory layer.
+        ValueError: when the model has not exactly one memory layer, or its rows do not reach the residual
+            stream as they are.
     """
     layers = model.memory_layers()
     if len(layers) != 1:
-        raise ValueError(
-            f"model: got {len(layers)} memory layers, expected 1: only a retrofit can be written to"
-        )
+        raise ValueError(f"model: got {len(layers)} memory layers, expected 1: edits write to one layer")
     ((index, memory),) = layers.items()
+    if memory.output_projection is not None or model.config.memory_variant != "values":
+        raise ValueError(
+            "model: got a memory layer with an output projection or experts, expected plain value rows: an "
+            "edit's rows are added to the residual stream as they are"
+        )
     return index, memory
 
 
@@ -59,13 +64,23 @@ def row_states(
     with progress.task("Reading the facts", len(rows)) as task:
         for tree in token_trees([row.encoded.ids[:-1] for row in rows]):
             residual, normalised = tree_ffn_inputs(model, layer, tree)
-            hidden = residual + model.model.layers[layer].mlp(normalised)
             routing = memory.route_windows(tree.windows(normalised, memory.window))
+            hidden = _unwritten(model, layer, residual, normalised, routing)
             parts = (hidden, routing.slots, routing.weights, routing.queries.half())
             for index, path in zip(tree.rows, tree.paths, strict=True):
                 found[index] = RowState(*(part[path] for part in parts))
             task.advance(len(tree.rows))
     return [state for state in found if state is not None]
+
+
+def _unwritten(
+    model: MemoryLlamaForCausalLM, layer: int, residual: Tensor, normalised: Tensor, routing: TokenRouting
+) -> Tensor:
+    """The memory block's output as if nothing were written: its FFN, where it has one, and the base rows."""
+    block, (table,) = model.model.layers[layer], model.memory_tables()
+    hidden = residual if block.mlp is None else residual + block.mlp(normalised)
+    base = table.base_bag(routing.slots, routing.weights)
+    return hidden if base is None else hidden + base.to(hidden.dtype)
 
 
 @dataclass(frozen=True)

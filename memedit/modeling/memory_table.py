@@ -193,6 +193,10 @@ class MemoryTable(nn.Module):
             return slot_dots(hidden, slots, self.inputs.detach())
         return self.input_tape.dots(self.inputs, slots, hidden)
 
+    def base_bag(self, slots: Tensor, weights: Tensor) -> Tensor | None:
+        """Sum the base rows alone, fp32 [tokens, value_dim]; None where there are none."""
+        return None if self.values is None else self._bag(slots, weights, None)
+
     def forward(self, slots: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
         """Return the bag of each token: base rows and written rows, weighted.
 

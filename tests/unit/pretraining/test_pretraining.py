@@ -1,0 +1,187 @@
+"""Pretraining: a kill and a resume change nothing, what a phase does not train stays, and it learns."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from memedit.errors import UsageError
+from memedit.evaluation.recall import TRAINED_WORDING
+from memedit.modeling import load_memory_llama
+from memedit.modeling.table_ablation import ablated
+from memedit.pretraining.batches import IGNORED, FactBatches
+from memedit.pretraining.build import CHECKPOINT_FILE, pretrain
+from memedit.pretraining.corpus import read_corpus
+from memedit.pretraining.recall import ask_corpus, corpus_questions
+from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
+
+SUBJECTS = "Ostra Velm Quill Tarn Bexley Norun Saffi Ulmet Drava Pirin Yost Zell".split()
+ANSWERS = "red blue green gold black white".split()
+WORDINGS = ["The colour of {} is", "{} has the colour", "As for colour, {} is", "People paint {} in"]
+MODEL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+MEMORY = {
+    "memory_layers": [1],
+    "memory_num_keys": 16,
+    "memory_key_dim": 8,
+    "memory_heads": 4,
+    "memory_top_k": 4,
+    "memory_query_norm": "halves",
+    "memory_temperature": 10.0,
+}
+DENSE = PhaseSettings("dense", trains="dense", splits=("core",), exposures=4, batch_rows=4, warmup_steps=2)
+VALUES = PhaseSettings(
+    "memory",
+    trains="values",
+    splits=("slots",),
+    mixed_splits=("core",),
+    mixed_share=0.4,
+    exposures=6,
+    batch_rows=4,
+    memory=MEMORY,
+    routing="fitted",
+    value_rate=0.3,
+    warmup_steps=2,
+)
+
+
+@pytest.fixture
+def corpus_file(tmp_path):
+    lines = [{"wordings": {"colour": WORDINGS}}]
+    for index, subject in enumerate(SUBJECTS):
+        lines.append(["colour", subject, ANSWERS[index % 6], "core" if index < 7 else "slots"])
+    path = tmp_path / "corpus.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    return path
+
+
+@pytest.fixture
+def settings(corpus_file):
+    return PretrainingSettings(MODEL, (DENSE, VALUES), vocab_size=300, corpus=str(corpus_file))
+
+
+def weights(folder):
+    return load_memory_llama(folder).state_dict()
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for the end of the process."""
+
+
+def killed_at(phase, step):
+    def told(name, moment):
+        if (name, moment.step) == (phase, step):
+            raise Killed
+
+    return told
+
+
+@pytest.mark.parametrize(("phase", "step"), [("dense", 3), ("dense", 8), ("memory", 3), ("memory", 6)])
+def test_a_killed_run_goes_on_to_the_bit(settings, tmp_path, phase, step):
+    losses = {"whole": [], "resumed": []}
+
+    def kept(into):
+        return lambda name, moment: into.append((name, moment.step, moment.loss))
+
+    pretrain(settings, tmp_path / "whole", checkpoint_every=1, told=kept(losses["whole"]))
+    with pytest.raises(Killed):
+        pretrain(settings, tmp_path / "out", checkpoint_every=1, told=killed_at(phase, step))
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.partial" / CHECKPOINT_FILE).is_file()
+    pretrain(settings, tmp_path / "out", checkpoint_every=1, told=kept(losses["resumed"]))
+    assert losses["resumed"] == losses["whole"][-len(losses["resumed"]) :]
+    assert (losses["resumed"][0][0], losses["resumed"][0][1]) > (phase, step) or phase == "dense"
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "out")
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "out" / CHECKPOINT_FILE).exists()
+
+
+def test_values_alone_move_in_a_phase_of_values(settings, tmp_path):
+    before = pretrain(replace(settings, phases=(DENSE,)), tmp_path / "dense").model.state_dict()
+    after = pretrain(settings, tmp_path / "both").model.state_dict()
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+    values = after["model.memory_tables.0.values"]
+    assert 0 < (values.abs().sum(1) > 0).sum() < len(values)
+
+
+@pytest.mark.parametrize("rule", ["adam", "adagrad", "sgd"])
+def test_it_learns_and_the_knowledge_is_in_the_table(settings, tmp_path, rule):
+    rates = {"adam": 0.3, "adagrad": 1.0, "sgd": 30.0}
+    values = replace(
+        VALUES, exposures=60, mixed_share=0.58, value_rule=rule, value_rate=rates[rule], full_loss_every=0
+    )
+    longer = replace(settings, phases=(replace(DENSE, exposures=60, learning_rate=5e-3), values))
+    made = pretrain(longer, tmp_path / "out")
+    questions = {
+        split: corpus_questions(made.corpus.of([split]), TRAINED_WORDING) for split in ("core", "slots")
+    }
+
+    def share(split):
+        answered = ask_corpus(made.model, made.tokenizer, questions[split])
+        return sum(one.correct for one in answered) / len(answered)
+
+    assert share("slots") >= 0.9
+    assert share("core") >= 0.9
+    with ablated(made.model, "zeroed"):
+        assert share("slots") <= 0.5
+        assert share("core") >= 0.9
+
+
+def test_other_settings_are_refused_where_a_run_was_killed(settings, tmp_path):
+    with pytest.raises(Killed):
+        pretrain(settings, tmp_path / "out", checkpoint_every=1, told=killed_at("dense", 2))
+    with pytest.raises(UsageError, match="other settings"):
+        pretrain(replace(settings, seed=1), tmp_path / "out")
+
+
+def test_a_finished_model_is_not_overwritten(settings, tmp_path):
+    short = replace(settings, phases=(replace(DENSE, exposures=1),))
+    pretrain(short, tmp_path / "out")
+    with pytest.raises(UsageError, match="holds a model already"):
+        pretrain(short, tmp_path / "out")
+
+
+def test_batches_are_the_same_every_time_and_hold_every_fact(settings, tmp_path, corpus_file):
+    made = pretrain(replace(settings, phases=(replace(DENSE, exposures=1),)), tmp_path / "out")
+    corpus = read_corpus(corpus_file)
+    facts, mixed = corpus.of(["slots"]), corpus.of(["core"])
+
+    def batches(seed):
+        return FactBatches(
+            facts, mixed, made.tokenizer, made.model.config,
+            batch_rows=3, mixed_share=0.4, full_loss_every=0, seed=seed,
+        )  # fmt: skip
+
+    one = batches(0)
+    assert one.steps_per_exposure == len(one.exposure(0)) == len(one.exposure(1))
+    for first, second in zip(one.exposure(5), batches(0).exposure(5), strict=True):
+        assert torch.equal(first.ids, second.ids)
+        assert torch.equal(first.labels, second.labels)
+    read = "\n".join(
+        made.tokenizer.decode(row[row != 0]) for batch in one.exposure(2) for row in batch.ids
+    )
+    assert all(fact.subject in read for fact in facts)
+    assert sum(len(batch.ids) for batch in one.exposure(2)) == len(facts) + one.num_mixed
+    others = [made.tokenizer.decode(row) for batch in batches(1).exposure(5) for row in batch.ids]
+    assert others != [made.tokenizer.decode(row) for batch in one.exposure(5) for row in batch.ids]
+    for batch in one.exposure(0):
+        for ids, labels in zip(batch.ids, batch.labels, strict=True):
+            carries = (labels != IGNORED).nonzero().flatten()
+            # The answer and the end token, in one piece, each the token behind its place.
+            assert (carries.diff() == 1).all()
+            assert labels[carries[-1]] == made.tokenizer.eos_token_id
+            assert torch.equal(ids[carries[1:]], labels[carries[:-1]])
