@@ -1,0 +1,601 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Llama with memory layers, in plain PyTorch: the code that a model exported by memedit carries.
+
+A memory layer is a look-up. Each token's hidden state makes a query per head; two halves of it are scored
+against two sets of n sub-keys; the k best pairs name k of n * n *slots*. What the slots hold, weighted by the
+softmax of their scores, is added to the token. Facts were taught by writing a few slots (the *overlay*); each
+of these has an *owner*, the subject it was written for, and speaks only where the routing agrees with it.
+
+The file reads from top to bottom: finding slots, what slots hold, the layer, its state in generation, the
+model. It needs torch and transformers (5 or newer), nothing else. Sums are made in the order in which memedit
+makes them, so that the same weights on the same CPU give the same logits to the bit.
+
+Sources: product keys, Lample et al. 2019 (arXiv 1907.05242); memory layers, Berges et al. 2024 (arXiv
+2412.09764); single-neuron experts, He 2024 (arXiv 2407.04153).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaForCausalLM, LlamaModel, initialization
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.models.llama.modeling_llama import (
+    LlamaDecoderLayer,
+    LlamaPreTrainedModel,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+)
+
+from .configuration_memory_llama import MemoryLlamaConfig
+
+# Scores held at a time, and elements of value rows gathered at a time: both bound the temporary memory.
+_MAX_SCORES = 1 << 21
+_MAX_GATHERED = 1 << 22
+# Owners of a look-up that hits a written row of nobody, and of one that hits no written row.
+UNGATED = -1
+NOT_WRITTEN = -2
+
+
+# Finding slots
+
+
+def best_slots(queries: Tensor, sub_keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Find the k slots with the highest scores for each token and head.
+
+    Slot i * n + j scores <first half of the query, sub_keys[h, 0, i]> + <second half, sub_keys[h, 1, j]>.
+
+    Args:
+        queries: fp32 [tokens, heads, key_dim].
+        sub_keys: fp32 [heads, 2, n, key_dim / 2].
+        k: slots per head.
+
+    Returns:
+        slots int64 [tokens, heads, k] and scores fp32 [tokens, heads, k], best first; of equal scores the
+        lower slot first.
+    """
+    heads, _, num_keys, _ = sub_keys.shape
+    slots, scores = [], []
+    for part in queries.split(max(1, _MAX_SCORES // (heads * 2 * num_keys))):
+        halves = _half_scores(part, sub_keys, k)
+        keys = _places_of_best(halves, k)
+        found = _best_pairs(_by_token(halves.gather(-1, keys), heads), _by_token(keys, heads), num_keys)
+        slots.append(found[0])
+        scores.append(found[1])
+    return torch.cat(slots), torch.cat(scores)
+
+
+def _half_scores(queries: Tensor, sub_keys: Tensor, k: int) -> Tensor:
+    """Score halves against sub-keys: fp32 [heads * 2, tokens, n], whatever autocast says."""
+    heads, _, num_keys, half = sub_keys.shape
+    # The last bits of a product depend on a column's place, so the columns stand as in memedit: groups of
+    # neighbours, all first members, then all second members, the last group filled up with its last key.
+    group = 1 << ((num_keys // k).bit_length() - 1) // 2
+    first = torch.arange(-(-num_keys // group), device=queries.device) * group
+    member = torch.arange(group, device=queries.device)[:, None]
+    columns = (first + member).flatten().clamp(max=num_keys - 1)
+    keys = sub_keys[:, :, columns].reshape(heads * 2, -1, half)
+    halves = queries.reshape(len(queries), heads * 2, half).transpose(0, 1)
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = torch.bmm(halves, keys.mT)
+    return scores[..., columns.argsort(stable=True)[:num_keys]]
+
+
+def _places_of_best(scores: Tensor, k: int) -> Tensor:
+    """Places of the k best of each row, best first, of equal ones the lower place first."""
+    # torch.topk promises nothing about ties: one more than is kept shows where there are any.
+    best, places = scores.topk(min(k + 1, scores.shape[-1]), dim=-1)
+    tied = (best[..., 1:] == best[..., :-1]).any(-1)
+    if tied.any():
+        order = scores[tied].sort(dim=-1, descending=True, stable=True).indices
+        places[tied] = order[:, : places.shape[-1]]
+    return places[..., :k]
+
+
+def _by_token(best: Tensor, heads: int) -> Tensor:
+    """[heads * 2, tokens, k] to [tokens, heads, 2, k]."""
+    by_token: Tensor = best.unflatten(0, (heads, 2)).permute(2, 0, 1, 3)
+    return by_token
+
+
+def _best_pairs(scores: Tensor, keys: Tensor, num_keys: int) -> tuple[Tensor, Tensor]:
+    """Choose the k best of the pairs of the k best keys of each half, both [tokens, heads, 2, k]."""
+    k = scores.shape[-1]
+    # Only pairs of ranks with (a + 1) * (b + 1) <= k can be among the k best: the others have k before them.
+    pairs = [(a, b) for a in range(k) for b in range(k // (a + 1))]
+    ranks = torch.tensor(pairs, device=scores.device).T
+    first, second = (scores[:, :, half, ranks[half]].double() for half in (0, 1))
+    slots = keys[:, :, 0, ranks[0]] * num_keys + keys[:, :, 1, ranks[1]]
+    sums = first + second
+    # What rounding took from each sum: equal sums are told apart by it, exactly (Knuth's two-sum).
+    taken = sums - first
+    errors = (first - (sums - taken)) + (second - taken)
+    order = slots.argsort(dim=-1)
+    for criterion in (errors, sums):
+        by_criterion = criterion.gather(-1, order).argsort(dim=-1, descending=True, stable=True)
+        order = order.gather(-1, by_criterion)
+    order = order[..., :k]
+    return slots.gather(-1, order), sums.gather(-1, order).to(scores.dtype)
+
+
+class QueryNorm(nn.Module):
+    """Normalisation of queries and sub-keys, as memory_query_norm says.
+
+    "none"; "halves": halves and sub-keys to length 1, so that a score is the sum of two cosines; "layer" and
+    "batch": of each head's query; "qk": RMS normalisation of both with a learned gain.
+    """
+
+    def __init__(self, config: MemoryLlamaConfig) -> None:
+        super().__init__()
+        self.kind, self.half_dim = config.memory_query_norm, config.memory_key_dim // 2
+        heads, key_dim = config.memory_heads, config.memory_key_dim
+        self.layer = nn.LayerNorm(key_dim, dtype=torch.float32) if self.kind == "layer" else None
+        self.batch = nn.BatchNorm1d(heads * key_dim, dtype=torch.float32) if self.kind == "batch" else None
+        self.query_gain = self.key_gain = None
+        if self.kind == "qk":
+            self.query_gain = nn.Parameter(torch.ones(heads, 2, self.half_dim, dtype=torch.float32))
+            self.key_gain = nn.Parameter(torch.ones(heads, 2, self.half_dim, dtype=torch.float32))
+
+    def forward(self, queries: Tensor, sub_keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise queries [tokens, heads, key_dim] and sub-keys [heads, 2, n, key_dim / 2]."""
+        if self.layer is not None:
+            return self.layer(queries), sub_keys
+        if self.batch is not None:
+            return self.batch(queries.flatten(1)).view_as(queries), sub_keys
+        if self.kind == "none":
+            return queries, sub_keys
+        halves = queries.view(len(queries), -1, 2, self.half_dim)
+        if self.query_gain is None or self.key_gain is None:
+            halves, sub_keys = functional.normalize(halves, dim=-1), functional.normalize(sub_keys, dim=-1)
+        else:
+            halves = functional.rms_norm(halves, (self.half_dim,)) * self.query_gain
+            sub_keys = functional.rms_norm(sub_keys, (self.half_dim,)) * self.key_gain[:, :, None]
+        return halves.view_as(queries), sub_keys
+
+
+# What slots hold
+
+
+class MemoryTable(nn.Module):
+    """What the slots hold: base rows [slots, value_dim] (or none), and the overlay of written rows.
+
+    The overlay's buffers, all None where nothing is written: slots int64 [n], ascending; values fp32
+    [u, value_dim], added to the base rows; rows int64 [n], which of the values each slot holds (None: one
+    each); owners int64 [n]; thresholds fp32 [owners]; discriminants fp32 [owners, query_dim + 1] (None: no
+    owner has one).
+    """
+
+    values: nn.Parameter | None
+    inputs: nn.Parameter | None
+    overlay_slots: Tensor | None
+    overlay_values: Tensor
+    overlay_rows: Tensor | None
+    overlay_owners: Tensor
+    overlay_thresholds: Tensor
+    overlay_discriminants: Tensor | None
+
+    def __init__(self, config: MemoryLlamaConfig, index: int) -> None:
+        super().__init__()
+        self.heads, self.value_dim = config.memory_heads, config.value_dim
+        num_slots = config.memory_num_keys**2
+        base = None if config.memory_empty_base else nn.Parameter(torch.empty(num_slots, self.value_dim))
+        self.register_parameter("values", base)
+        experts = config.memory_variant == "peer"
+        inputs = nn.Parameter(torch.empty(num_slots, config.hidden_size)) if experts else None
+        self.register_parameter("inputs", inputs)
+        written = self._blank_overlay(config, index)
+        for name in ("slots", "values", "rows", "owners", "thresholds", "discriminants"):
+            self.register_buffer(f"overlay_{name}", written.get(name))
+
+    def _blank_overlay(self, config: MemoryLlamaConfig, index: int) -> dict[str, Tensor]:
+        num_rows, num_owners = config.memory_overlay_rows[index], config.memory_overlay_owners[index]
+        num_values, query_dim = config.memory_overlay_values[index], config.memory_overlay_query_dims[index]
+        if num_rows == 0:
+            return {}
+        blank = {
+            "slots": torch.arange(num_rows),
+            "values": torch.zeros(num_values or num_rows, self.value_dim, dtype=torch.float32),
+            "owners": torch.full((num_rows,), UNGATED),
+            "thresholds": torch.zeros(num_owners, dtype=torch.float32),
+        }
+        if num_values:
+            blank["rows"] = torch.zeros(num_rows, dtype=torch.int64)
+        if query_dim:
+            blank["discriminants"] = torch.zeros(num_owners, query_dim + 1, dtype=torch.float32)
+        return blank
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a base table nor a written row, so that nothing can come out."""
+        return self.values is None and self.overlay_slots is None
+
+    @staticmethod
+    def activations(inputs: Tensor, hidden: Tensor, slots: Tensor) -> Tensor:
+        """Of single-neuron experts: gelu(<x, input row>).
+
+        Args:
+            inputs: [slots, hidden_size], the input rows.
+            hidden: fp32 [tokens, hidden_size].
+            slots: int64 [tokens, heads * k].
+
+        Returns:
+            fp32 [tokens, heads * k].
+        """
+        step = max(1, _MAX_GATHERED // (slots.shape[1] * hidden.shape[1]))
+        dots = [
+            (inputs[found].float() * tokens[:, None]).sum(-1)
+            for found, tokens in zip(slots.split(step), hidden.split(step), strict=True)
+        ]
+        return functional.gelu(torch.cat(dots))
+
+    def forward(self, slots: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
+        """Return what each token's look-ups hold, weighted: base rows plus written rows.
+
+        Args:
+            slots: int64 [tokens, heads * k].
+            weights: fp32 [tokens, heads * k].
+            queries: fp32 [tokens, heads * key_dim].
+
+        Returns:
+            fp32 [tokens, value_dim].
+        """
+        bag = self._base_bag(slots, weights)
+        if self.overlay_slots is None:
+            return bag
+        rows = torch.searchsorted(self.overlay_slots, slots).clamp(max=len(self.overlay_slots) - 1)
+        hit = self.overlay_slots[rows] == slots
+        speaking = self._gated(rows, hit, weights, queries)
+        token, column = (hit & (speaking != 0)).nonzero(as_tuple=True)
+        if len(token) == 0:
+            return bag
+        held = rows[token, column] if self.overlay_rows is None else self.overlay_rows[rows[token, column]]
+        tokens, counts = token.unique_consecutive(return_counts=True)
+        written = _bags(self.overlay_values.float(), held, speaking[token, column], counts)
+        return bag.index_add(0, tokens, written)
+
+    def _base_bag(self, slots: Tensor, weights: Tensor) -> Tensor:
+        """The weighted sum of base rows, in fp32 whatever their type."""
+        if self.values is None:
+            return weights.new_zeros(len(slots), self.value_dim)
+        if self.values.dtype == weights.dtype:
+            return functional.embedding_bag(slots, self.values, mode="sum", per_sample_weights=weights)
+        bags = []
+        step = max(1, _MAX_GATHERED // (slots.shape[1] * self.value_dim))
+        for found, weight in zip(slots.split(step), weights.split(step), strict=True):
+            read = self.values[found.flatten()].to(weights.dtype)
+            places = torch.arange(found.numel(), device=found.device).view(found.shape)
+            bags.append(functional.embedding_bag(places, read, mode="sum", per_sample_weights=weight))
+        return torch.cat(bags)
+
+    def _gated(self, rows: Tensor, hit: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
+        """Let one owner's rows speak at each token, or none.
+
+        An owner's mass at a token is the sum of the weights of its look-ups, divided by the number of heads.
+        The owner with the most (on a tie the lower index) speaks if its mass reaches its threshold: its
+        look-ups then keep weight / (sum of its weights). All other owned look-ups get 0, and rows without an
+        owner keep their weight.
+
+        Args:
+            rows: int64 [tokens, j], the written row of each look-up.
+            hit: bool [tokens, j], whether it has one.
+            weights: fp32 [tokens, j].
+            queries: fp32 [tokens, query_dim].
+
+        Returns:
+            fp32 [tokens, j].
+        """
+        owner = self.overlay_owners[rows].masked_fill(~hit, NOT_WRITTEN)
+        if self.overlay_discriminants is not None:
+            owner = self._of_agreeing(self.overlay_discriminants.float(), owner, queries)
+        gated = weights.masked_fill(owner != UNGATED, 0.0)
+        owned = owner > UNGATED
+        token = owned.nonzero()[:, 0]
+        if len(token) == 0:
+            return gated
+        owner, weight, num_owners = owner[owned], weights[owned], len(self.overlay_thresholds)
+        # One group for each (token, owner) that occurs, in order of token, then owner.
+        ordered, order = (token * num_owners + owner).sort(stable=True)
+        groups, place, counts = ordered.unique_consecutive(return_inverse=True, return_counts=True)
+        group = torch.empty_like(order).scatter(0, order, place)
+        group_weight = _bags(weight[:, None], order, torch.ones_like(weight), counts)[:, 0]
+        group_token, group_owner = groups // num_owners, groups % num_owners
+        most = weight.new_zeros(len(rows)).scatter_reduce(0, group_token, group_weight, "amax")
+        is_best = group_weight == most[group_token]
+        best = torch.full((len(rows),), num_owners, device=rows.device)
+        best = best.scatter_reduce(0, group_token[is_best], group_owner[is_best], "amin")
+        best = best.clamp(max=num_owners - 1)
+        is_open = (most > 0) & (most / most.new_full((), self.heads) >= self.overlay_thresholds.float()[best])
+        speaks = is_open[token] & (owner == best[token])
+        total = group_weight[group].masked_fill(~speaks, 1.0)
+        return gated.masked_scatter(owned, (weight / total).masked_fill(~speaks, 0.0))
+
+    @staticmethod
+    def _of_agreeing(discriminants: Tensor, owner: Tensor, queries: Tensor) -> Tensor:
+        """Leave out look-ups of owners on whose side of the discriminant the token's query does not lie."""
+        num_owners = len(discriminants)
+        token, column = (owner > UNGATED).nonzero(as_tuple=True)
+        pairs, place = (token * num_owners + owner[token, column]).unique(return_inverse=True)
+        chosen = discriminants[pairs % num_owners]
+        side = (queries[pairs // num_owners] * chosen[:, :-1]).sum(-1) + chosen[:, -1]
+        shut = ~(side >= 0)[place]
+        left = owner.clone()
+        left[token[shut], column[shut]] = NOT_WRITTEN
+        return left
+
+
+def _bags(table: Tensor, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """Weighted sums of rows [hits] of a table, `counts` hits after another to one sum: [sums, dim]."""
+    starts = counts.cumsum(0) - counts
+    return functional.embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)
+
+
+# The layer
+
+
+class MemoryLayer(nn.Module):
+    """Sub-keys, query projection and output path of one block; what slots hold is in a MemoryTable."""
+
+    def __init__(self, config: MemoryLlamaConfig) -> None:
+        super().__init__()
+        self.window, self.heads, self.top_k = (
+            config.memory_query_window,
+            config.memory_heads,
+            config.memory_top_k,
+        )
+        self.key_dim, self.temperature = config.memory_key_dim, float(config.memory_temperature)
+        hidden, value_dim = config.hidden_size, config.value_dim
+        self.norm = QueryNorm(config)
+        self.sub_keys = nn.Parameter(
+            torch.empty(self.heads, 2, config.memory_num_keys, self.key_dim // 2, dtype=torch.float32)
+        )
+        self.query_projection = nn.Linear(
+            self.window * hidden, self.heads * self.key_dim, dtype=torch.float32
+        )
+        gated, projected = config.memory_gated_output, config.memory_output_projection
+        self.gate_projection = nn.Linear(hidden, value_dim) if gated else None
+        self.output_projection = nn.Linear(value_dim, hidden) if gated or projected else None
+
+    def windows(self, hidden: Tensor, first_position: Tensor | None, num_new: int) -> Tensor:
+        """Put each new token's hidden state and those of the tokens before it side by side.
+
+        Args:
+            hidden: [batch, time, hidden_size], past tokens first.
+            first_position: int64 [batch], each row's first real token: earlier ones repeat it. None = all 0.
+            num_new: how many of the tokens are new.
+
+        Returns:
+            [batch * num_new, window * hidden_size], the token itself first.
+        """
+        batch, time, dim = hidden.shape
+        if self.window == 1:
+            return hidden[:, time - num_new :].flatten(0, 1)
+        position = torch.arange(time - num_new, time, device=hidden.device)
+        source = position[:, None] - torch.arange(self.window, device=hidden.device)  # [num_new, window]
+        if first_position is None:
+            source = source.clamp(min=0).expand(batch, -1, -1)
+        else:
+            # A padding position lies before the first real token: it sees itself only.
+            first = first_position.to(hidden.device)[:, None, None]
+            source = source.maximum(first).minimum(position[:, None])
+        row = torch.arange(batch, device=hidden.device)[:, None, None] * time
+        seen = hidden.reshape(batch * time, dim).index_select(0, (row + source).flatten())
+        return seen.view(batch * num_new, self.window * dim)
+
+    def route(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find slots [tokens, heads * k], weights and queries [tokens, heads * key_dim], in fp32."""
+        projection = self.query_projection
+        queries = functional.linear(windows.float(), projection.weight.float(), projection.bias.float())
+        queries, sub_keys = self.norm(queries.view(-1, self.heads, self.key_dim), self.sub_keys.float())
+        slots, scores = best_slots(queries, sub_keys, self.top_k)
+        weights = torch.softmax(scores * self.temperature, dim=-1)
+        return slots.flatten(1), weights.flatten(1), queries.flatten(1)
+
+    def forward(self, hidden: Tensor, windows: Tensor, table: MemoryTable) -> Tensor:
+        """Look up what the tokens' slots hold, and take it through the output path.
+
+        Args:
+            hidden: [batch, time, hidden_size], the block's normalised FFN inputs.
+            windows: [batch * time, window * hidden_size].
+            table: what the slots hold.
+
+        Returns:
+            [batch, time, hidden_size] in the type of hidden.
+        """
+        slots, weights, queries = self.route(windows)
+        if table.inputs is not None:
+            weights = weights * table.activations(table.inputs, hidden.flatten(0, -2).float(), slots)
+        bag = table(slots, weights, queries).view(*hidden.shape[:-1], -1).to(hidden.dtype)
+        if self.gate_projection is not None:
+            bag = bag * functional.silu(self.gate_projection(hidden))
+        return bag if self.output_projection is None else self.output_projection(bag)
+
+
+# The state of the query window in generation
+
+
+def first_real_positions(attention_mask: object) -> Tensor | None:
+    """Return each row's first real token, int64 [batch], from a mask [batch, time]; None without a mask."""
+    if attention_mask is None:
+        return None
+    if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2:
+        raise ValueError(
+            "attention_mask: expected [batch, time] of 0 and 1: a query window above 1 has to know where "
+            "each row starts (compiled and static caches make another kind of mask; use the default one)"
+        )
+    first: Tensor = (attention_mask != 0).int().argmax(dim=-1)
+    return first
+
+
+def extend_window_state(cache: Cache, hidden: Tensor, state_index: int, expected_length: int) -> Tensor:
+    """Append new inputs of a memory layer to the cache and return all of them, [batch, expected_length, dim].
+
+    They are one more cache layer behind the blocks', so that beams, cropping and batching carry it along.
+    """
+    if any(isinstance(layer, StaticLayer) for layer in cache.layers):
+        raise ValueError(
+            f"past_key_values: got {type(cache).__name__}, expected a dynamic cache: static caches have no "
+            "place for the state of a query window; leave cache_implementation unset"
+        )
+    make_layer = cache.layer_class_to_replicate or DynamicLayer
+    while len(cache.layers) < state_index:
+        cache.layers.append(make_layer())
+    while len(cache.layers) <= state_index:
+        cache.layers.append(DynamicLayer())
+    nothing = hidden.new_empty(hidden.shape[0], 1, hidden.shape[1], 0)
+    history: Tensor = cache.update(hidden[:, None], nothing, state_index)[0][:, 0]
+    if history.shape[1] != expected_length:
+        raise ValueError("past_key_values: expected a cache that this model filled, token by token")
+    return history
+
+
+# The model
+
+
+class MemoryStep(NamedTuple):
+    """What the blocks of one forward need beside transformers' arguments: tables, and where rows start."""
+
+    tables: list[MemoryTable]
+    first_position: Tensor | None
+
+
+class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
+    """A Llama block, with a memory layer where the configuration names it."""
+
+    def __init__(self, config: MemoryLlamaConfig, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        self.layer_idx = layer_idx
+        self.memory: MemoryLayer | None = None
+        if layer_idx in config.memory_layers:
+            memory_index = config.memory_layers.index(layer_idx)
+            self.memory = MemoryLayer(config)
+            self.table_index = 0 if config.memory_shared_table else memory_index
+            self.state_index = config.num_hidden_layers + memory_index
+            if config.memory_placement == "replace":
+                self.mlp = None  # type: ignore[assignment]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = False,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        memory_step: MemoryStep | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Run the block; see LlamaDecoderLayer for the arguments and MemoryStep for the added one."""
+        attended, _ = self.self_attn(
+            hidden_states=self.input_layernorm(hidden_states),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **kwargs,
+        )
+        hidden_states = hidden_states + attended
+        normalised = self.post_attention_layernorm(hidden_states)
+        if self.mlp is not None:
+            hidden_states = hidden_states + self.mlp(normalised)
+        if self.memory is None:
+            return hidden_states
+        history = normalised
+        if past_key_values is not None and self.memory.window > 1:
+            length = past_key_values.get_seq_length(self.layer_idx)
+            history = extend_window_state(past_key_values, normalised, self.state_index, length)
+        assert memory_step is not None
+        table = memory_step.tables[self.table_index]
+        if table.is_empty:
+            return hidden_states
+        windows = self.memory.windows(history, memory_step.first_position, normalised.shape[1])
+        remembered: Tensor = self.memory(normalised, windows, table)
+        return hidden_states + remembered
+
+
+class MemoryLlamaPreTrainedModel(LlamaPreTrainedModel):
+    """What the classes below share: configuration class, types and initialisation."""
+
+    config: MemoryLlamaConfig
+    config_class = MemoryLlamaConfig
+    _no_split_modules = ["MemoryLlamaDecoderLayer"]  # noqa: RUF012 (transformers rebinds it per instance)
+    _can_compile_fullgraph = False
+    # Routing and written rows come out the same whatever type the model is loaded in.
+    _keep_in_fp32_modules_strict = [  # noqa: RUF012
+        "sub_keys",
+        "query_projection",
+        "memory.norm",
+        "overlay_values",
+        "overlay_thresholds",
+        "overlay_discriminants",
+    ]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        if isinstance(module, MemoryLayer):
+            bound = module.key_dim**-0.5
+            initialization.uniform_(module.sub_keys, -bound, bound)
+        elif isinstance(module, QueryNorm):
+            for gain in module.parameters(recurse=False):
+                initialization.ones_(gain)
+        elif isinstance(module, MemoryTable):
+            for rows in module.parameters(recurse=False):
+                initialization.normal_(rows, std=rows.shape[1] ** -0.5)
+            # An overlay that no checkpoint fills changes nothing.
+            for name, buffer in module.named_buffers(recurse=False):
+                initialization.constant_(buffer, UNGATED if name == "overlay_owners" else 0)
+                if name == "overlay_slots":
+                    initialization.copy_(buffer, torch.arange(len(buffer)))
+
+
+class MemoryLlamaModel(MemoryLlamaPreTrainedModel, LlamaModel):
+    """The decoder: Llama's blocks, some with a memory layer, and the value tables."""
+
+    def __init__(self, config: MemoryLlamaConfig) -> None:
+        # LlamaModel's own __init__ would build plain blocks first.
+        super(LlamaModel, self).__init__(config)
+        self.padding_idx, self.vocab_size = config.pad_token_id, config.vocab_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
+        blocks = range(config.num_hidden_layers)
+        self.layers = nn.ModuleList(MemoryLlamaDecoderLayer(config, index) for index in blocks)
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = LlamaRotaryEmbedding(config=config)
+        self.gradient_checkpointing = False
+        tables = range(config.num_memory_tables)
+        self.memory_tables = nn.ModuleList(MemoryTable(config, index) for index in tables)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the decoder; arguments and result are LlamaModel's."""
+        needs_start = bool(self.config.memory_layers) and self.config.memory_query_window > 1
+        first_position = first_real_positions(attention_mask) if needs_start else None
+        tables: Any = list(self.memory_tables)
+        step = MemoryStep(tables, first_position)
+        return super().forward(input_ids, attention_mask, *args, memory_step=step, **kwargs)
+
+
+class LanguageModelHead(nn.Linear):
+    """The head reads the last position of many rows as one block, as memedit's does: same sums, same bits."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name)
+        """Apply the head to [..., hidden_size]."""
+        return super().forward(input.contiguous())
+
+
+class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
+    """A Llama for text generation, with memory layers and what was written to them."""
+
+    def __init__(self, config: MemoryLlamaConfig) -> None:
+        super(LlamaForCausalLM, self).__init__(config)
+        self.model = MemoryLlamaModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = LanguageModelHead(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
