@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from memedit.store import EditRecord, Store, StoredFact
 
-__all__ = ["log", "redo", "show", "undo"]
+__all__ = ["edit_json", "log", "redo", "show", "undo"]
 
 _EDIT_HELP = "EDIT is a name from `memedit log`, the beginning of one, or its number."
 
@@ -34,7 +34,7 @@ def log(*, store: Path, as_json: bool) -> None:
         edits = opened.edits()
         taken_out = _taken_out(opened, edits)
     if as_json:
-        print_json({"store": str(store), "edits": [_edit_json(edit) for edit in edits]})
+        print_json({"store": str(store), "edits": [edit_json(edit) for edit in edits]})
         return
     from memedit.reports.console import report_console
     from memedit.reports.journal import print_log
@@ -71,7 +71,7 @@ def show(*, edit: str, store: Path, show_all: bool, as_json: bool) -> None:
             "report": committed_report(record),
             "measurements": [dict(measurement) for measurement in measurements],
         }
-        print_json({**_edit_json(record), **detail})
+        print_json({**edit_json(record), **detail})
         return
     from memedit.reports.console import report_console
 
@@ -124,7 +124,7 @@ def _opened(store: Path, *, read_only: bool) -> Store:
 
 def _print_flipped(record: EditRecord, num_active: int, store: Path, *, as_json: bool) -> None:
     if as_json:
-        print_json(_edit_json(record))
+        print_json(edit_json(record))
         return
     from memedit.reports.inject import next_command
 
@@ -135,7 +135,13 @@ def _print_flipped(record: EditRecord, num_active: int, store: Path, *, as_json:
     click.echo(f"  {next_command(store, opposite, record.id)}  {effect} back")
 
 
-def _edit_json(edit: EditRecord) -> dict[str, Any]:
+def edit_json(edit: EditRecord) -> dict[str, Any]:
+    """Return what `--json` says of an edit.
+
+    Args:
+        edit: The edit.
+    """
+    imported = edit.report.get("imported")
     return {
         "edit": edit.id,
         "number": edit.number,
@@ -143,6 +149,7 @@ def _edit_json(edit: EditRecord) -> dict[str, Any]:
         "active": edit.active,
         "kind": edit.kind,
         "merged_into": edit.merged_into,
+        "imported_from": imported["edit"] if isinstance(imported, dict) else None,
         "withdraws": [{"edit": each.edit, "subject": each.subject} for each in edit.withdraws],
         "seed": edit.seed,
         "num_facts": edit.num_facts,

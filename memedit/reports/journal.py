@@ -84,6 +84,10 @@ def print_record(
     heading.append_text(_state(edit))
     console.print(heading, soft_wrap=True)
     console.print(f"made {_when(edit.created)}, seed {edit.seed}, model {edit.report.get('model', '-')}")
+    if imported := _imported(edit):
+        made = _when(str(imported["created"]))
+        said = f"imported: made and measured {made} as edit {imported['edit']} of another store"
+        console.print(said, style="cyan", soft_wrap=True)
     console.print()
     _print_revision(console, edit)
     if facts:
@@ -109,12 +113,19 @@ def _print_revision(console: Console, edit: EditRecord) -> None:
     print_corrections(console, edit.report)
 
 
+def _imported(edit: EditRecord) -> Mapping[str, Any] | None:
+    """Where the edit comes from; None where it was made in its store."""
+    imported = edit.report.get("imported")
+    return imported if isinstance(imported, Mapping) else None
+
+
 def _facts(edit: EditRecord, taken_out: int) -> str:
     return f"{edit.num_facts - taken_out} of {edit.num_facts}" if taken_out else str(edit.num_facts)
 
 
 def _state(edit: EditRecord) -> Text:
     kind = "" if edit.kind == "inject" else f" {edit.kind}"
+    kind += " imported" if _imported(edit) else ""
     if edit.merged_into is not None:
         return Text(f"in {edit.merged_into}{kind}", style="cyan")
     return Text(f"active{kind}", style="green") if edit.active else Text(f"undone{kind}", style="yellow")

@@ -1,7 +1,7 @@
 """The store on disk: a journal of edits (SQLite) and one patch for each (safetensors).
 
-What: `Store` (commit, undo, redo, look-ups), `Patch`, `compose`, which sums the active patches, and
-`compact`, which makes them one.
+What: `Store` (commit, undo, redo, look-ups), `Patch`, `compose`, which sums the active patches, `compact`,
+which makes them one, and `export_edit` and `import_edit`, which carry one edit to another store.
 Why: what a model was taught must survive every crash, be undoable exactly, and be a file that people can
 share.
 How: see docs/store.md. Nothing here imports torch, and nothing that is read can execute.
@@ -9,6 +9,8 @@ How: see docs/store.md. Nothing here imports torch, and nothing that is read can
 
 from memedit.store.compaction import compact
 from memedit.store.composition import Composition, SlotConflict, compose
+from memedit.store.edit_export import CarriedEdit, export_edit
+from memedit.store.edit_import import IMPORTED, import_edit
 from memedit.store.patch_file import PatchFile, encode_patch, read_patch, write_patch
 from memedit.store.patches import DISCRIMINANT_TYPE, UNGATED, Owner, Patch, TablePatch, discriminants_of
 from memedit.store.records import INJECT, KINDS, EditRecord, NewEdit, StoredFact, Withdrawal
@@ -20,9 +22,11 @@ __all__ = [
     "BASE",
     "CURRENT",
     "DISCRIMINANT_TYPE",
+    "IMPORTED",
     "INJECT",
     "KINDS",
     "UNGATED",
+    "CarriedEdit",
     "Composition",
     "EditRecord",
     "NewEdit",
@@ -40,6 +44,8 @@ __all__ = [
     "discriminants_of",
     "edit_of_both",
     "encode_patch",
+    "export_edit",
+    "import_edit",
     "last_edit",
     "left_of",
     "read_patch",

@@ -34,7 +34,17 @@ from memedit.store.patches import (
     discriminants_of,
 )
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "PatchFile", "encode_patch", "read_patch", "sha256_of", "write_patch"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "PatchFile",
+    "encode_patch",
+    "patch_from_bytes",
+    "read_bytes",
+    "read_patch",
+    "sha256_of",
+    "write_patch",
+]
 
 FORMAT = "memedit-patch"
 FORMAT_VERSION = 3
@@ -125,7 +135,7 @@ def read_patch(path: Path, *, sha256: str | None = None, remedy: str | None = No
     """
     path = Path(path)
     remedy = remedy or "Get the file again from where it came from, or restore it from a backup."
-    payload = _read(path, sha256, remedy)
+    payload = read_bytes(path, sha256, remedy)
     found = sha256_of(payload)
     if sha256 is not None and found != sha256:
         raise StoreCorrupt(
@@ -133,15 +143,41 @@ def read_patch(path: Path, *, sha256: str | None = None, remedy: str | None = No
             f"({len(payload)} bytes)",
             remedy=remedy,
         )
+    return patch_from_bytes(payload, path, remedy)
+
+
+def patch_from_bytes(payload: bytes, path: Path, remedy: str) -> Patch:
+    """Return the patch in the bytes of a file, checked.
+
+    Args:
+        payload: The bytes.
+        path: Where they come from, for the message.
+        remedy: What to tell the user when they are no patch.
+
+    Raises:
+        StoreCorrupt: Where they are truncated, or no patch.
+        StoreTooNew: Where a newer memedit wrote them.
+    """
     try:
         return _decode(payload, path)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreCorrupt(
-            f"{path} is not a patch of memedit: {error} (SHA-256 {found})", remedy=remedy
+            f"{path} is not a patch of memedit: {error} (SHA-256 {sha256_of(payload)})", remedy=remedy
         ) from error
 
 
-def _read(path: Path, sha256: str | None, remedy: str) -> bytes:
+def read_bytes(path: Path, sha256: str | None, remedy: str) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        sha256: The SHA-256 that it should have, for the message, or None.
+        remedy: What to tell the user when it is missing.
+
+    Raises:
+        StoreCorrupt: Where it is missing.
+        StoreError: Where the system refuses to read it.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -24,6 +24,7 @@ EDIT_KEYS = {
     "patch_sha256",
     "kind",
     "merged_into",
+    "imported_from",
     "withdraws",
 }
 
