@@ -61,6 +61,10 @@ _COMMANDS = {
     ),
     "undo": _Entry("memedit.cli.journal", "undo", "Take an edit back, exactly."),
     "redo": _Entry("memedit.cli.journal", "redo", "Put an undone edit back."),
+    "export": _Entry(
+        "memedit.cli.export", "export", "Write the edited model as a Hugging Face folder, or its edits alone."
+    ),
+    "patch": _Entry("memedit.cli.patch", "patch", "Carry an edit from one store to another."),
     "suite": _Entry("memedit.cli.suite", "suite", "Make a suite of what the model must keep knowing."),
     "test": _Entry(
         "memedit.cli.testing", "test", "Test whether the model still knows it: what was lost, exit code 1."

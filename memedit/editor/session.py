@@ -18,6 +18,7 @@ from memedit.editor.abstaining import abstained, check_abstention
 from memedit.editor.asking import answer_prompt
 from memedit.editor.edits import edit_of, given_facts, new_edit, require_passed, require_whole
 from memedit.editor.evaluating import BASE, CURRENT, States, evaluate, evaluate_harness, states_to_measure
+from memedit.editor.exporting import Exported, export_delta, export_model
 from memedit.editor.families import DEFAULT_FAMILIES
 from memedit.editor.gating import GateMode, check_gate_mode
 from memedit.editor.measuring import known_before
@@ -192,6 +193,23 @@ class Editor(Revising):
         """
         with wearing(self.model, composed_overlay(self.model, self.store.active_patches(without=[edit]))):
             yield self.model
+
+    def export(
+        self, out: str | os.PathLike[str], *, delta: bool = False, progress: Progress = NULL_PROGRESS
+    ) -> Exported:
+        """Write the model with its active edits as a Hugging Face folder that needs no memedit.
+
+        Args:
+            out: the folder, new or empty.
+            delta: write the edits alone, for `memedit.load_delta`.
+            progress: told of what takes time.
+
+        Raises:
+            UsageError: when the folder is taken, or there is nothing that can be exported.
+            StoreError: when the folder cannot be written.
+        """
+        export = export_delta if delta else export_model
+        return export(self._opened, self.store, Path(out), progress=progress)
 
     def test(
         self,

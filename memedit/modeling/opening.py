@@ -93,6 +93,25 @@ def open_model(
     return _frozen(OpenedModel(lasting, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
 
 
+def load_base(
+    name: str | os.PathLike[str], progress: Progress = NULL_PROGRESS
+) -> LlamaForCausalLM | MemoryLlamaForCausalLM:
+    """Load a Llama as it lies there, plain or with memory layers: nothing is calibrated.
+
+    Args:
+        name: a named model, a local folder or a hub id.
+        progress: told of what takes time.
+
+    Raises:
+        ModelUnavailable: when the model cannot be had or is no Llama.
+        UsageError: when the name is wrong.
+    """
+    folder = resolve_model(name, progress)
+    quietly_loaded()
+    with progress.task("Loading the model", None):
+        return _memory_llama(folder)[0] if _has_memory(folder) else _plain_llama(folder)
+
+
 def _check_kernels() -> None:
     """Refuse a choice of kernels that cannot run before minutes are spent on a model."""
     try:

@@ -408,7 +408,8 @@ class MemoryLayer(nn.Module):
         bag = table(slots, weights, queries).view(*hidden.shape[:-1], -1).to(hidden.dtype)
         if self.gate_projection is not None:
             bag = bag * functional.silu(self.gate_projection(hidden))
-        return bag if self.output_projection is None else self.output_projection(bag)
+        output: Tensor = bag if self.output_projection is None else self.output_projection(bag)
+        return output
 
 
 # The state of the query window in generation
@@ -423,8 +424,7 @@ def first_real_positions(attention_mask: object) -> Tensor | None:
             "attention_mask: expected [batch, time] of 0 and 1: a query window above 1 has to know where "
             "each row starts (compiled and static caches make another kind of mask; use the default one)"
         )
-    first: Tensor = (attention_mask != 0).int().argmax(dim=-1)
-    return first
+    return (attention_mask != 0).int().argmax(dim=-1)
 
 
 def extend_window_state(cache: Cache, hidden: Tensor, state_index: int, expected_length: int) -> Tensor:
