@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from memedit.errors import UsageError
@@ -54,8 +54,10 @@ def written_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
+            # Some libraries make files that nobody else may read.
+            readable = temporary.stat().st_mode & 0o666
             for path in (*temporary.rglob("*"), temporary):
-                _fsync(path)
+                _fsync(path, readable)
             temporary.rename(out)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -81,9 +83,10 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _fsync(path: Path) -> None:
+def _fsync(path: Path, mode: int) -> None:
     if path.is_dir():
         fsync_folder(path)
         return
-    with path.open("rb") as file, suppress(AttributeError):
+    path.chmod(mode)
+    with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -23,6 +23,13 @@ def test_a_folder_appears_whole(tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_files_may_be_read_by_whoever_may_read_the_folder(tmp_path):
+    with written_folder(tmp_path / "out") as folder:
+        (folder / "file").write_text("a")
+        (folder / "file").chmod(0o600)
+    assert (tmp_path / "out" / "file").stat().st_mode & 0o777 == (tmp_path / "out").stat().st_mode & 0o666
+
+
 def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
