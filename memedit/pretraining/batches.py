@@ -19,7 +19,7 @@ from memedit.modeling import encode_fact
 from memedit.pretraining.corpus import CorpusFact
 
 IGNORED = -100
-# Batches' worth of rows that are sorted by length together: enough for little padding, few enough to stay mixed.
+# As many batches' rows are sorted by length together: enough for little padding, few enough to stay mixed.
 _SORTED_BATCHES = 16
 
 

@@ -128,7 +128,9 @@ class _Run:
         model = new_model(self.settings, self.tokenizer)
         for index, phase in enumerate(self.settings.phases):
             # Weights of a phase that is over come from the checkpoint, so only the shape matters here.
-            model = self._with_memory(model, phase, fit=index >= first and not (checkpoint and index == first))
+            model = self._with_memory(
+                model, phase, fit=index >= first and not (checkpoint and index == first)
+            )
             if index >= first:
                 self._train(model, phase, checkpoint if index == first else None)
         return model
@@ -141,9 +143,7 @@ class _Run:
         model = add_memory(model, phase, self.settings.seed)
         if fit and phase.routing == "fitted":
             facts = self.corpus.of(phase.routing_splits)
-            fit_answer_routing(
-                model, self.tokenizer, facts, seed=self.settings.seed, progress=self.progress
-            )
+            fit_answer_routing(model, self.tokenizer, facts, seed=self.settings.seed, progress=self.progress)
         return model
 
     def _train(
@@ -169,9 +169,7 @@ class _Run:
         training.close()
 
 
-def new_model(
-    settings: PretrainingSettings, tokenizer: PreTrainedTokenizerBase
-) -> MemoryLlamaForCausalLM:
+def new_model(settings: PretrainingSettings, tokenizer: PreTrainedTokenizerBase) -> MemoryLlamaForCausalLM:
     """A model with random weights, in evaluation mode.
 
     Args:
@@ -198,9 +196,7 @@ def new_model(
     return model
 
 
-def add_memory(
-    model: MemoryLlamaForCausalLM, phase: PhaseSettings, seed: int
-) -> MemoryLlamaForCausalLM:
+def add_memory(model: MemoryLlamaForCausalLM, phase: PhaseSettings, seed: int) -> MemoryLlamaForCausalLM:
     """Give a model without memory layers those of a phase; values start at zero beside an FFN.
 
     Args:

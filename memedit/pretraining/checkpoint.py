@@ -81,13 +81,17 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         with safe_open(str(path), framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"format {metadata.get('format')!r}, expected {FORMAT!r}")
-        return Checkpoint(json.loads(metadata["about"]), tensors)
+        about = json.loads(metadata["about"])
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise UsageError(
             f"{path}: not a usable checkpoint ({error})", remedy="Delete it to begin anew."
         ) from error
+    if metadata.get("format") != FORMAT:
+        raise UsageError(
+            f"{path}: a checkpoint of format {metadata.get('format')!r}, expected {FORMAT!r}",
+            remedy="Delete it to begin anew.",
+        )
+    return Checkpoint(about, tensors)
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 A fact is read in some of its relation's wordings and asked in the others; which ones, a hash of the fact
 decides, so that a held-out wording of one fact is a trained one of another and nothing but the fact is new.
-Facts are in splits: parts that share no subject, for the dense part, for the slots, for choosing settings, and
-for later injection.
+Facts are in splits: parts that share no subject, for the dense part, for the slots, for choosing settings,
+and for later injection.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -85,25 +86,30 @@ def read_corpus(path: Path | None = None) -> Corpus:
 
 
 def _parsed(text: str, name: str) -> Corpus:
-    first, *lines = text.splitlines()
-    number = 1
-    try:
+    first, *lines = text.splitlines() or [""]
+    with _at(name, 1):
         wordings = {relation: tuple(said) for relation, said in json.loads(first)["wordings"].items()}
-        facts = []
-        for number, line in enumerate(lines, 2):
+    facts = []
+    for number, line in enumerate(lines, 2):
+        with _at(name, number):
             relation, subject, target, split = json.loads(line)
             facts.append(corpus_fact(relation, subject, target, split, wordings[relation]))
-    except (ValueError, KeyError, TypeError) as error:
+    return Corpus(tuple(facts))
+
+
+@contextmanager
+def _at(name: str, number: int) -> Iterator[None]:
+    """Say in which line something is wrong."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{name}:{number}: {error!r}",
             remedy='Expected ["relation", "subject", "answer", "split"] of a relation of the first line.',
         ) from error
-    return Corpus(tuple(facts))
 
 
-def corpus_fact(
-    relation: str, subject: str, target: str, split: str, wordings: Sequence[str]
-) -> CorpusFact:
+def corpus_fact(relation: str, subject: str, target: str, split: str, wordings: Sequence[str]) -> CorpusFact:
     """Word a fact: some wordings are trained, the others held out.
 
     Args:

@@ -30,7 +30,7 @@ from memedit.progress import NULL_PROGRESS, Progress
 RELATIONS_APART = 0.1
 RELATIONS_ALIKE = 0.1
 RIDGE = 0.1
-DIRECTIONS = 64
+DIRECTIONS = 96
 _BATCH_TOKENS = 4096
 _KEY_SAMPLES = 20_000
 _KMEANS_STEPS = 6
@@ -143,7 +143,8 @@ def _directions(samples: _Samples) -> Tensor:
     told = inverse @ (apart + RELATIONS_APART * relations) @ inverse.T
     values, vectors = torch.linalg.eigh(told)
     values, vectors = values.flip(0)[:DIRECTIONS], vectors.flip(1)[:, :DIRECTIONS]
-    return inverse.T @ vectors / values.clamp(min=1e-4).sqrt()
+    directions: Tensor = inverse.T @ vectors / values.clamp(min=1e-4).sqrt()
+    return directions
 
 
 def _means(samples: Tensor, classes: Tensor) -> Tensor:

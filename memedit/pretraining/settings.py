@@ -8,19 +8,18 @@ keys are refused with a suggestion.
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 from memedit.errors import UsageError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 TRAINS = ("all", "dense", "memory", "values")
 VALUE_RULES = ("adam", "adagrad", "sgd")
@@ -42,8 +41,10 @@ class PhaseSettings:
         mixed_share: share of an exposure's rows that come from them, 0 to 1.
         exposures: how often each fact of `splits` is read.
         batch_rows: rows a step.
-        full_loss_every: every so manieth row carries loss on all its tokens, not only on the answer; 0 = none.
-        memory: fields of MemoryLlamaConfig with which memory layers come in before the phase; None = as it is.
+        full_loss_every: about one row in so many carries loss on all its tokens, not only on the answer;
+            0 = none.
+        memory: fields of MemoryLlamaConfig with which memory layers come in before the phase; None = none
+            do.
         routing: "random", or "fitted" in closed form to the corpus when memory layers come in.
         routing_splits: parts of the corpus that a fitted routing is fitted to.
         learning_rate: of AdamW for the dense part.
@@ -140,16 +141,25 @@ def read_settings(path: Path) -> PretrainingSettings:
         UsageError: when the file cannot be read, a key is unknown, or a value does not fit.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _settings(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: {error}", remedy="Give a TOML file; see docs/pretraining.md.") from error
+
+
+def shipped_settings(name: str) -> PretrainingSettings:
+    """The settings of a model that memedit builds itself, such as "tiny"."""
+    file = resources.files("memedit.pretraining").joinpath(f"data/{name}.toml")
+    return _settings(tomllib.loads(file.read_text(encoding="utf-8")), f"{name}.toml")
+
+
+def _settings(content: dict[str, Any], name: str) -> PretrainingSettings:
     try:
         phases = tuple(_made(PhaseSettings, phase, "phases") for phase in content.pop("phases", ()))
         return _made(
-            PretrainingSettings, {"model": {}, **content, "phases": phases, "source": str(path)}, "settings"
+            PretrainingSettings, {"model": {}, **content, "phases": phases, "source": name}, "settings"
         )
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: {error}", remedy="See docs/pretraining.md for every key.") from error
+        raise UsageError(f"{name}: {error}", remedy="See docs/pretraining.md for every key.") from error
 
 
 def _made(kind: type[Settings], given: Mapping[str, Any], where: str) -> Settings:

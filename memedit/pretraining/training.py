@@ -19,11 +19,11 @@ from transformers import PreTrainedModel
 
 from memedit.modeling import MemoryLlamaForCausalLM
 from memedit.modeling.slot_usage import SlotUsage, watched
-from memedit.progress import NULL_PROGRESS, Progress
 from memedit.pretraining.batches import IGNORED, Batch, Batches
 from memedit.pretraining.checkpoint import Checkpoint, restore, training_tensors
 from memedit.pretraining.settings import PhaseSettings
 from memedit.pretraining.value_rows import ValueRows
+from memedit.progress import NULL_PROGRESS, Progress
 
 _SMOOTHING = 0.98
 
@@ -122,9 +122,7 @@ class PhaseTraining:
         usage = tuple(
             {"share_used": one.share_used, "kl_to_uniform": one.kl_to_uniform} for one in self.usages
         )
-        return Moment(
-            self.step_number, self.num_steps, self.loss, self.num_tokens, usage, self.value_norm
-        )
+        return Moment(self.step_number, self.num_steps, self.loss, self.num_tokens, usage, self.value_norm)
 
     def close(self) -> None:
         """Let forwards read the tables in place again, and end gradients."""
@@ -171,9 +169,7 @@ class PhaseTraining:
         if self.values is not None:
             self.value_norm = self.values.step(settings.value_rate * share, settings.value_clip)
         value = float(loss.detach())
-        self.loss = (
-            value if math.isnan(self.loss) else _SMOOTHING * self.loss + (1 - _SMOOTHING) * value
-        )
+        self.loss = value if math.isnan(self.loss) else _SMOOTHING * self.loss + (1 - _SMOOTHING) * value
         self.step_number += 1
         self.num_tokens += batch.num_tokens
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from memedit_kernels.slot_update import RowAdagrad, RowAdam, Sgd, slot_update
+from memedit_kernels.slot_update.rules import State
 from torch import Tensor
 
 from memedit.modeling.memory_table import MemoryTable
@@ -38,7 +39,7 @@ class ValueRows:
             if table.inputs is not None:
                 table.input_tape = RowTape()
                 self.parts.append((table.inputs.detach(), table.input_tape))
-        self.states = [self._rule(0.0).new_state(*values.shape, values.device) for values, _ in self.parts]
+        self.states = [self._new_state(values) for values, _ in self.parts]
 
     def step(self, rate: float, clip: float) -> float:
         """Move the rows that were read since the last step.
@@ -56,9 +57,7 @@ class ValueRows:
         for (values, _), state, read in zip(self.parts, self.states, found, strict=True):
             if read is not None:
                 gradient = read.gradient if scale == 1 else read.gradient * scale
-                slot_update(
-                    values, read.slots, gradient, self._rule(rate), state, state_rows=read.slots
-                )
+                slot_update(values, read.slots, gradient, self._rule(rate), state, state_rows=read.slots)
         return norm
 
     def detach(self) -> None:
@@ -71,6 +70,10 @@ class ValueRows:
         for index, state in enumerate(self.states):
             for name, tensor in state._asdict().items():
                 yield f"values.{index}.{name}", tensor
+
+    def _new_state(self, values: Tensor) -> State:
+        num_rows, width = values.shape
+        return self._rule(0.0).new_state(num_rows, width, values.device)
 
     def _rule(self, rate: float) -> Rule:
         if self.kind == "adam":
