@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from memedit.errors import UsageError
+from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.encoding import bos_ids
 from memedit.modeling.lower_blocks import ffn_inputs
 from memedit.modeling.model import MemoryLlamaForCausalLM
 from memedit.progress import NULL_PROGRESS, Progress
 
+FORMAT = "memedit-background-1"
 DOCUMENT_TOKENS = 256
 SAMPLE_TOKENS = 16_000
 SAMPLE_PER_TOKEN = 3
@@ -64,6 +67,35 @@ class BackgroundStatistics:
         Source: Lin et al. 2025 (arXiv 2510.15103), slot ranking.
         """
         return torch.log((self.num_documents + 1) / (self.document_frequency.float() + 1))
+
+
+def save_background(path: str | Path, statistics: BackgroundStatistics) -> None:
+    """Write statistics as safetensors: those of a model that comes without a retrofit."""
+    tensors = {
+        "document_frequency": statistics.document_frequency,
+        "sample_slots": statistics.sample_slots,
+        "sample_weights": statistics.sample_weights,
+        "sample_tokens": statistics.sample_tokens,
+    }
+    about = {"format": FORMAT, "num_documents": str(statistics.num_documents)}
+    save_file({name: part.contiguous() for name, part in tensors.items()}, str(path), metadata=about)
+
+
+def load_background(path: str | Path) -> BackgroundStatistics:
+    """Read statistics that save_background wrote.
+
+    Raises:
+        ModelUnavailable: when the file is damaged or of another format.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as stored:
+            about = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+        return BackgroundStatistics(num_documents=int(about["num_documents"]), **tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelUnavailable(
+            f"{path}: not readable background statistics ({error})", remedy="Write the model's folder anew."
+        ) from error
 
 
 def read_background(path: str | Path) -> list[str]:

@@ -22,7 +22,12 @@ from transformers.utils import logging
 
 from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.arithmetic import computing
-from memedit.modeling.background import BackgroundStatistics, read_background, self_written_text
+from memedit.modeling.background import (
+    BackgroundStatistics,
+    load_background,
+    read_background,
+    self_written_text,
+)
 from memedit.modeling.calibration import RoutingChooser, RoutingSettings
 from memedit.modeling.fingerprint import weights_digest
 from memedit.modeling.loading import load_memory_llama
@@ -39,6 +44,7 @@ from memedit.modeling.retrofit import (
 from memedit.progress import NULL_PROGRESS, Progress
 
 RETROFIT_FILE = "retrofit.safetensors"
+BACKGROUND_FILE = "background.safetensors"
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,8 @@ def _memory_llama(folder: Path) -> tuple[MemoryLlamaForCausalLM, BackgroundStati
         model = computing(load_memory_llama(folder))
     if (folder / RETROFIT_FILE).is_file():
         return model, load_retrofit(folder / RETROFIT_FILE).background
+    if (folder / BACKGROUND_FILE).is_file():
+        return model, load_background(folder / BACKGROUND_FILE)
     return model, BackgroundStatistics.empty(model.config.num_slots)
 
 
