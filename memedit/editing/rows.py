@@ -5,7 +5,7 @@ decoy rows, which are routed but never trained. Facts about one subject share an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -40,7 +40,7 @@ class TeachingRow:
 
     @property
     def subject_last(self) -> int:
-        """Index of the subject's last token."""
+        """Index of the token where the fact is written: the subject's last, or the prompt's (_encode)."""
         assert self.encoded.subject_last is not None
         return self.encoded.subject_last
 
@@ -53,15 +53,22 @@ class TeachingRows:
         subjects: one name per owner.
         rows: what is taught.
         decoys: look-alike rows; their `owner` is the subject that they resemble.
+        at_answers: facts are written at the prompts' last tokens, not at the subjects'.
     """
 
     subjects: tuple[str, ...]
     rows: tuple[TeachingRow, ...]
     decoys: tuple[TeachingRow, ...]
+    at_answers: bool = False
 
     def subject_tails(self) -> list[set[tuple[int, ...]]]:
-        """For each subject the token sequences that its mentions end in."""
+        """For each subject the token sequences that its mentions end in.
+
+        None where facts are written at the prompts' last tokens: what ends there is a wording, not a mention.
+        """
         tails: list[set[tuple[int, ...]]] = [set() for _ in self.subjects]
+        if self.at_answers:
+            return tails
         for row in self.rows:
             tails[row.owner].add(row.subject_tail)
         return tails
@@ -107,7 +114,8 @@ def teaching_rows(
         for place, name in enumerate(decoys(fact.subject, num_decoys, seed)):
             swapped = _swap(told[-1] if place % 4 > 1 else told[0], name)
             decoy_rows.append(TeachingRow(index, owner, _encode(tokenizer, config, swapped, fact.target)))
-    return TeachingRows(tuple(subjects), tuple(rows), tuple(decoy_rows))
+    at_answers = config.memory_write_position == "answer"
+    return TeachingRows(tuple(subjects), tuple(rows), tuple(decoy_rows), at_answers)
 
 
 def _swap(wording: Wording, name: str) -> Wording:
@@ -122,4 +130,8 @@ def _encode(
 ) -> EncodedFact:
     answer = join(wording.prompt, target)[len(wording.prompt) :]
     span = (wording.subject_start, wording.subject_end)
-    return encode_fact(tokenizer, config, wording.prompt, answer, span)
+    encoded = encode_fact(tokenizer, config, wording.prompt, answer, span)
+    if config.memory_write_position == "subject":
+        return encoded
+    # Where the routing was trained on facts, it is the prompt's last token that tells them apart.
+    return replace(encoded, subject_last=encoded.num_prompt - 1)

@@ -17,6 +17,7 @@ from transformers import LlamaConfig
 PLACEMENTS = ("parallel", "replace")
 QUERY_NORMS = ("none", "halves", "layer", "batch", "qk")
 VARIANTS = ("values", "peer")
+WRITE_POSITIONS = ("subject", "answer")
 
 
 class MemoryLlamaConfig(LlamaConfig):
@@ -48,6 +49,9 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_overlay_query_dims: width of the queries that the stored overlay's discriminants look at, per
             table, 0 = it has none; kept by set_overlay.
         memory_overlay_owner_names: names of those owners, per table, or an empty list; kept by set_overlay.
+        memory_write_position: where an edit writes: "subject", at a subject's last token, where a retrofit's
+            routing tells subjects apart, or "answer", at the prompt's last token, where a routing that was
+            trained on facts tells them apart.
         memory_bos_token_id: the token that memedit puts in front of every prompt; None = what the tokenizer
             names.
     """
@@ -74,6 +78,7 @@ class MemoryLlamaConfig(LlamaConfig):
     memory_overlay_owners: list[int] = field(default_factory=list)
     memory_overlay_query_dims: list[int] = field(default_factory=list)
     memory_overlay_owner_names: list[list[str]] = field(default_factory=list)
+    memory_write_position: str = "subject"
     memory_bos_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -130,6 +135,7 @@ class MemoryLlamaConfig(LlamaConfig):
         _check_choice("memory_placement", self.memory_placement, PLACEMENTS)
         _check_choice("memory_query_norm", self.memory_query_norm, QUERY_NORMS)
         _check_choice("memory_variant", self.memory_variant, VARIANTS)
+        _check_choice("memory_write_position", self.memory_write_position, WRITE_POSITIONS)
         for name in ("gated_output", "output_projection", "shared_table", "empty_base"):
             if not isinstance(getattr(self, f"memory_{name}"), bool):
                 raise _wrong(f"memory_{name}", getattr(self, f"memory_{name}"), "true or false")

@@ -27,7 +27,7 @@ _ARCHITECTURE_FIELDS = (
 )
 
 # Fields that came after the first stores: as long as they say what was always so, they do not count.
-_LATER_FIELDS = {"memory_variant": "values"}
+_LATER_FIELDS = {"memory_variant": "values", "memory_write_position": "subject"}
 
 
 def model_fingerprint(model: MemoryLlamaForCausalLM) -> str:

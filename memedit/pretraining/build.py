@@ -10,9 +10,10 @@ all that a checkpoint needs.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,17 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from memedit.errors import UsageError
 from memedit.modeling import MemoryLlamaConfig, MemoryLlamaForCausalLM, from_llama
-from memedit.modeling.opening import quietly_loaded
+from memedit.modeling.background import (
+    BackgroundStatistics,
+    background_states,
+    count_slots,
+    save_background,
+)
+from memedit.modeling.encoding import prompt_ids
+from memedit.modeling.opening import BACKGROUND_FILE, quietly_loaded
 from memedit.pretraining.batches import FactBatches
 from memedit.pretraining.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from memedit.pretraining.corpus import Corpus, read_corpus
+from memedit.pretraining.corpus import Corpus, CorpusFact, read_corpus
 from memedit.pretraining.routing_fit import fit_answer_routing
 from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
 from memedit.pretraining.tokenizer import train_tokenizer
@@ -36,6 +44,7 @@ from memedit.store.durable_file import write_durably
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SETTINGS_FILE = "pretraining.json"
 LOG_FILE = "log.jsonl"
+BACKGROUND_FACTS = 1000
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,11 @@ def pretrain(
         raise UsageError(str(error), remedy="See docs/pretraining.md.") from error
     model.save_pretrained(work)
     run.tokenizer.save_pretrained(work)
+    if model.memory_tables():
+        splits = {split for phase in settings.phases for split in phase.splits}
+        facts = corpus.of(sorted(splits))
+        statistics = background_of(model, run.tokenizer, facts, seed=settings.seed, progress=progress)
+        save_background(work / BACKGROUND_FILE, statistics)
     (work / CHECKPOINT_FILE).unlink(missing_ok=True)
     if out.exists():
         # An empty folder, which rename would not replace everywhere.
@@ -211,7 +225,9 @@ def add_memory(model: MemoryLlamaForCausalLM, phase: PhaseSettings, seed: int) -
         raise ValueError(f"phases: {phase.name} brings memory layers in, expected a model without any")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        grown = from_llama(model, **(phase.memory or {}))
+        # A routing that is fitted to a corpus tells facts apart where answers begin.
+        where = "answer" if phase.routing == "fitted" else "subject"
+        grown = from_llama(model, **{"memory_write_position": where, **(phase.memory or {})})
     if grown.config.memory_placement == "parallel":
         for table in grown.memory_tables():
             assert table.values is not None
@@ -237,6 +253,32 @@ def fact_batches(
         full_loss_every=phase.full_loss_every,
         seed=seed,
     )
+
+
+def background_of(
+    model: MemoryLlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: Sequence[CorpusFact],
+    *,
+    seed: int,
+    progress: Progress = NULL_PROGRESS,
+) -> BackgroundStatistics:
+    """Count what texts of the corpus look up in the first memory layer: what edits must leave alone.
+
+    Args:
+        model: the trained model.
+        tokenizer: its tokenizer.
+        facts: whose statements are read, BACKGROUND_FACTS of them at most.
+        seed: of which ones, and in which wording.
+        progress: told of what is done.
+    """
+    chance = random.Random(seed)
+    chosen = chance.sample(facts, min(len(facts), BACKGROUND_FACTS))
+    rows = [
+        prompt_ids(tokenizer, model.config, f"{chance.choice(fact.prompts)} {fact.target}") for fact in chosen
+    ]
+    layer = min(model.memory_layers())
+    return count_slots(model, rows, background_states(model, layer, rows, progress), progress)
 
 
 def _tokenizer(

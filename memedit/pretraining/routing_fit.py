@@ -1,9 +1,8 @@
-"""Fitting a memory layer's routing to a corpus in closed form: which fact is asked for, whom a text is about.
+"""Fitting a memory layer's routing to a corpus in closed form: where answers begin, what is asked decides.
 
-The layer's FFN inputs at answer positions say which fact is asked for and in which wording; at a subject's
-last token they say whom the text is about, which is where edits write. Discriminant analysis finds the
-directions in which facts of one relation (and subjects) differ and wordings do not; what relations have apart
-counts little, or all look-ups of a relation would meet in a few slots. Each direction
+The layer's FFN inputs at answer positions say which fact is asked for and in which wording. Discriminant
+analysis finds the directions in which facts of one relation differ and wordings of one fact do not; what
+relations have apart counts little, or all look-ups of a relation would meet in a few slots. Each direction
 gets the same spread, heads see them through random rotations, and sub-keys are k-means centres of what the
 queries then see: many heads of few dimensions, because k-means divides a space of few dimensions evenly. It
 is fitted to facts that the dense part has read, and holds for others, because it knows of wordings and not of
@@ -80,12 +79,12 @@ def fit_answer_routing(
 
 
 class _Samples(NamedTuple):
-    """Query windows where the next token is part of an answer, and at subjects' last tokens.
+    """Query windows where the next token is part of an answer.
 
     Attributes:
         windows: fp32 [samples, window * hidden_size].
-        classes: int64 [samples], which answer token of which fact it is, or which subject.
-        groups: int64 [classes], which answer token of which relation; all subjects are one group.
+        classes: int64 [samples], which answer token of which fact it is.
+        groups: int64 [classes], which answer token of which relation.
     """
 
     windows: Tensor
@@ -105,13 +104,9 @@ def _answer_windows(
     rows, owners = [], []
     for index, fact in enumerate(facts):
         for prompt in (*fact.prompts, *fact.held_out):
-            start = prompt.rindex(fact.subject)
-            span = (start, start + len(fact.subject))
-            rows.append(encode_fact(tokenizer, model.config, prompt, f" {fact.target}", span))
+            rows.append(encode_fact(tokenizer, model.config, prompt, f" {fact.target}"))
             owners.append(index)
-    # One number for each answer token of a fact, and one for its subject, which facts may share.
-    width = max(len(row.answer_ids) for row in rows)
-    subjects = {name: place for place, name in enumerate(dict.fromkeys(fact.subject for fact in facts))}
+    longest = max(len(row.answer_ids) for row in rows)
     found: list[Tensor] = []
     labels: list[Tensor] = []
     with progress.task("Reading answers", len(rows)) as task:
@@ -119,21 +114,14 @@ def _answer_windows(
             _, normalised = ffn_inputs(model, layer, pad_right([rows[at].ids[:-1] for at in batch]))
             windows = query_windows(normalised, window)
             for line, at in enumerate(batch):
-                row, fact = rows[at], facts[owners[at]]
-                assert row.subject_last is not None
-                places = torch.arange(row.num_prompt - 1, len(row.ids) - 1)
-                found += [windows[line, places].float(), windows[line, row.subject_last, None].float()]
-                labels += [
-                    owners[at] * width + torch.arange(len(places)),
-                    torch.tensor([len(facts) * width + subjects[fact.subject]]),
-                ]
+                places = torch.arange(rows[at].num_prompt - 1, len(rows[at].ids) - 1)
+                found.append(windows[line, places].float())
+                labels.append(owners[at] * longest + torch.arange(len(places)))
             task.advance(len(batch))
     present, classes = torch.cat(labels).unique(return_inverse=True)
     relations = {name: place for place, name in enumerate(dict.fromkeys(fact.relation for fact in facts))}
     relation_of = torch.tensor([relations[fact.relation] for fact in facts])
-    is_answer = present < len(facts) * width
-    groups = torch.full_like(present, len(relations) * width)
-    groups[is_answer] = relation_of[present[is_answer] // width] * width + present[is_answer] % width
+    groups = relation_of[present // longest] * longest + present % longest
     return _Samples(torch.cat(found), classes, groups.unique(return_inverse=True)[1])
 
 

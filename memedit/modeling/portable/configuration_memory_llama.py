@@ -14,6 +14,7 @@ CHOICES = {
     "memory_placement": ("parallel", "replace"),
     "memory_query_norm": ("none", "halves", "layer", "batch", "qk"),
     "memory_variant": ("values", "peer"),
+    "memory_write_position": ("subject", "answer"),
 }
 """What modeling_memory_llama.py can compute; a value that is not here is refused."""
 
@@ -34,6 +35,7 @@ class MemoryLlamaConfig(LlamaConfig):
         memory_query_window: how many tokens' hidden states a query sees.
         memory_query_norm: how queries (and sub-keys) are normalised, see QueryNorm.
         memory_variant: "values": a slot is a value row; "peer": a slot is a single-neuron expert.
+        memory_write_position: where memedit's edits write; a forward does not read it.
         memory_temperature: factor on the scores before the softmax.
         memory_gated_output: output = W_o(bag * silu(W_g x)).
         memory_output_projection: output = W_o(bag).
@@ -69,6 +71,7 @@ class MemoryLlamaConfig(LlamaConfig):
     memory_overlay_owners: list[int] = field(default_factory=list)
     memory_overlay_query_dims: list[int] = field(default_factory=list)
     memory_overlay_owner_names: list[list[str]] = field(default_factory=list)
+    memory_write_position: str = "subject"
     memory_bos_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
