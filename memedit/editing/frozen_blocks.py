@@ -121,7 +121,11 @@ class FrozenBlocks:
         for block in self.blocks:
             hidden, *found = self._run(block, hidden, rotary, mask, None)
             kept.append([part[0].to(self.kept_type) for part in found])
-        keys, values = (torch.stack(parts) for parts in zip(*kept, strict=True))
+        if kept:
+            keys, values = (torch.stack(parts) for parts in zip(*kept, strict=True))
+        else:
+            # The memory layer is in the last block.
+            keys = values = hidden.new_zeros(0, self.kv_heads, hidden.shape[1], self.head_dim)
         return [PrefixKeys(keys, values, path) for path in tree.paths]
 
     def forward(self, hidden: Tensor, prefixes: Sequence[PrefixKeys]) -> Tensor:

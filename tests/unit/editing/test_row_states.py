@@ -8,16 +8,18 @@ import torch
 from memedit.editing.row_states import SubjectRouting, memory_block, route_subjects, row_states
 from memedit.editing.rows import teaching_rows
 
+SHAPES = {
+    "window 1": {"memory_query_window": 1, "memory_empty_base": True},
+    "window 5": {"memory_query_window": 5, "memory_empty_base": True},
+    "base rows beside an FFN": {},
+    "base rows in place of an FFN": {"memory_placement": "replace", "memory_write_position": "answer"},
+}
 
-@pytest.fixture(params=[1, 5], ids=["window 1", "window 5"])
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES)
 def model(request, tiny_memory_llama):
-    """A retrofit with a query window, nothing written."""
-    return tiny_memory_llama(
-        memory_layers=[2],
-        memory_query_window=request.param,
-        memory_query_norm="halves",
-        memory_empty_base=True,
-    )
+    """A memory-layer Llama with nothing written."""
+    return tiny_memory_llama(memory_layers=[2], memory_query_norm="halves", **request.param)
 
 
 @pytest.fixture
@@ -96,3 +98,16 @@ def test_no_decoys_route_to_nothing(model):
 def test_two_memory_layers_are_refused(tiny_memory_llama):
     with pytest.raises(ValueError, match="got 2 memory layers, expected 1"):
         memory_block(tiny_memory_llama(memory_layers=[1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"memory_layers": [1, 2]}, "got 2 memory layers, expected 1"),
+        ({"memory_gated_output": True}, "output projection or experts"),
+        ({"memory_variant": "peer"}, "output projection or experts"),
+    ],
+)
+def test_models_that_edits_cannot_write_to_are_refused(tiny_memory_llama, fields, told):
+    with pytest.raises(ValueError, match=told):
+        memory_block(tiny_memory_llama(**fields))

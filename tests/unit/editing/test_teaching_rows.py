@@ -191,3 +191,32 @@ def test_a_later_edit_of_a_subject_counts_its_earlier_rows(world):
         higher.append(float(after.thresholds[0]) > float(alone.thresholds[0]))
     # Where a look-alike reaches the earlier rows.
     assert any(higher)
+
+
+def test_facts_are_written_at_the_prompts_end_where_the_model_says_so(
+    tiny_memory_llama, tiny_tokenizer, make_fact
+):
+    fact = make_fact("Zorvan", "Oslo", paraphrases=["Zorvan has the capital"])
+    made = {
+        where: teaching_rows(
+            [fact],
+            tiny_tokenizer,
+            tiny_memory_llama(memory_write_position=where).config,
+            seed=0,
+            num_contexts=1,
+            num_questions=1,
+            num_decoys=2,
+        )
+        for where in ("subject", "answer")
+    }
+    for at_subject, at_answer in zip(
+        (*made["subject"].rows, *made["subject"].decoys),
+        (*made["answer"].rows, *made["answer"].decoys),
+        strict=True,
+    ):
+        assert at_subject.encoded.ids == at_answer.encoded.ids
+        assert at_answer.subject_last == at_answer.encoded.num_prompt - 1
+        assert at_subject.subject_last < at_subject.encoded.num_prompt - 1
+    assert all(made["subject"].subject_tails())
+    # A wording's end is no mention of a subject.
+    assert not any(made["answer"].subject_tails())

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from memedit.errors import UsageError
+from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.background import (
     DOCUMENT_TOKENS,
     SAMPLE_LOOKUPS,
@@ -18,8 +18,10 @@ from memedit.modeling.background import (
     background_states,
     count_slots,
     documents,
+    load_background,
     opening_sentences,
     read_background,
+    save_background,
     self_written_text,
 )
 
@@ -189,3 +191,21 @@ def test_a_model_writes_its_own_text(tiny_llama, tiny_tokenizer):
     assert len(first) == 3
     assert len(set(first)) == 3
     assert all(len(row) >= 16 for row in documents(tiny_tokenizer, [1], first, limit=9))
+
+
+def test_statistics_come_back_from_a_file(tiny_memory_llama, tmp_path):
+    model = tiny_memory_llama()
+    rows = [[1, 5, 9, 9], [1, 7]]
+    counted = count_slots(model, rows, background_states(model, 1, rows))
+    save_background(tmp_path / "background.safetensors", counted)
+    read = load_background(tmp_path / "background.safetensors")
+    assert read.num_documents == 2
+    for name in ("document_frequency", "sample_slots", "sample_weights", "sample_tokens"):
+        assert torch.equal(getattr(read, name), getattr(counted, name))
+
+
+def test_damaged_statistics_are_refused(tmp_path):
+    path = tmp_path / "background.safetensors"
+    path.write_bytes(b"no safetensors")
+    with pytest.raises(ModelUnavailable, match="not readable background statistics"):
+        load_background(path)

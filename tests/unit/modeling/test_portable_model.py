@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, StaticCache
 
 from memedit.errors import UsageError
 from memedit.modeling import MemoryLlamaConfig, MemoryLlamaForCausalLM, load_memory_llama, model_fingerprint
-from memedit.modeling.configuration import PLACEMENTS, QUERY_NORMS, VARIANTS
+from memedit.modeling.configuration import PLACEMENTS, QUERY_NORMS, VARIANTS, WRITE_POSITIONS
 from memedit.modeling.portable import configuration_memory_llama as portable
 from memedit.modeling.portable import modeling_memory_llama as code
 from memedit.modeling.portable.modeling_memory_llama import best_slots
@@ -178,6 +178,7 @@ def test_the_code_knows_every_field_with_its_default():
         "memory_placement": PLACEMENTS,
         "memory_query_norm": QUERY_NORMS,
         "memory_variant": VARIANTS,
+        "memory_write_position": WRITE_POSITIONS,
     }
 
 

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+import memedit
 from memedit.errors import UsageError
 from memedit.evaluation.recall import TRAINED_WORDING
 from memedit.modeling import load_memory_llama
+from memedit.modeling.opening import BACKGROUND_FILE
 from memedit.modeling.table_ablation import ablated
 from memedit.pretraining.batches import IGNORED, FactBatches
 from memedit.pretraining.build import CHECKPOINT_FILE, pretrain
@@ -141,6 +143,41 @@ def test_it_learns_and_the_knowledge_is_in_the_table(settings, tmp_path, rule):
     with ablated(made.model, "zeroed"):
         assert share("slots") <= 0.5
         assert share("core") >= 0.9
+
+
+def test_a_pretrained_model_takes_edits_and_gives_them_back(settings, tmp_path):
+    values = replace(VALUES, exposures=40, mixed_share=0.58, full_loss_every=0)
+    dense = replace(DENSE, exposures=80, learning_rate=5e-3, full_loss_every=4)
+    # A block above the memory, which carries it on to the answer's later tokens.
+    model = {**MODEL, "num_hidden_layers": 3}
+    longer = replace(settings, model=model, phases=(dense, values), vocab_size=400)
+    made = pretrain(longer, tmp_path / "out")
+    ids = torch.tensor([made.tokenizer("The colour of Ostra is")["input_ids"]])
+    with torch.no_grad():
+        before = made.model(ids).logits
+    new = ["Kessel", "Mirov", "Tandor"]
+    records = [
+        {
+            "prompt": f"The colour of {subject} is",
+            "target": ANSWERS[index],
+            "subject": subject,
+            "paraphrases": [wording.replace("{}", subject) for wording in WORDINGS[1:]],
+        }
+        for index, subject in enumerate(new)
+    ]
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    with memedit.open(tmp_path / "store", model=str(tmp_path / "out")) as editor:
+        edit = editor.inject(facts, gate="off")
+        right = [editor.ask(record["prompt"]).text == record["target"] for record in records]
+        # A model that read seven facts can be taught some others, not all.
+        assert sum(right) >= 1
+        assert edit.report["counts"]["learned"] >= 1
+        # The background of its corpus was counted, and stands in the folder.
+        assert (tmp_path / "out" / BACKGROUND_FILE).is_file()
+        editor.undo(edit.id)
+        with torch.no_grad():
+            assert torch.equal(editor.model(ids).logits, before)
 
 
 def test_other_settings_are_refused_where_a_run_was_killed(settings, tmp_path):
