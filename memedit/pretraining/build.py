@@ -44,6 +44,7 @@ from memedit.store.durable_file import write_durably
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SETTINGS_FILE = "pretraining.json"
 LOG_FILE = "log.jsonl"
+FACTS_FILE = "facts.jsonl"
 BACKGROUND_FACTS = 1000
 
 
@@ -108,6 +109,7 @@ def pretrain(
         facts = corpus.of(sorted(splits))
         statistics = background_of(model, run.tokenizer, facts, seed=settings.seed, progress=progress)
         save_background(work / BACKGROUND_FILE, statistics)
+    write_facts(work / FACTS_FILE, corpus.of(settings.phases[-1].splits))
     (work / CHECKPOINT_FILE).unlink(missing_ok=True)
     if out.exists():
         # An empty folder, which rename would not replace everywhere.
@@ -253,6 +255,26 @@ def fact_batches(
         full_loss_every=phase.full_loss_every,
         seed=seed,
     )
+
+
+def write_facts(path: Path, facts: Sequence[CorpusFact]) -> None:
+    """Write facts as a facts file, for `memedit show model --ablate` and suites.
+
+    Args:
+        path: the file.
+        facts: the first trained wording is the prompt, the others are paraphrases, the held-out ones probes.
+    """
+    lines = [
+        {
+            "prompt": fact.prompts[0],
+            "target": fact.target,
+            "subject": fact.subject,
+            "paraphrases": list(fact.prompts[1:]),
+            "probes": {"paraphrases": list(fact.held_out)},
+        }
+        for fact in facts
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def background_of(

@@ -12,11 +12,12 @@ import torch
 import memedit
 from memedit.errors import UsageError
 from memedit.evaluation.recall import TRAINED_WORDING
+from memedit.facts import read_facts
 from memedit.modeling import load_memory_llama
 from memedit.modeling.opening import BACKGROUND_FILE
 from memedit.modeling.table_ablation import ablated
 from memedit.pretraining.batches import IGNORED, FactBatches
-from memedit.pretraining.build import CHECKPOINT_FILE, pretrain
+from memedit.pretraining.build import CHECKPOINT_FILE, FACTS_FILE, pretrain
 from memedit.pretraining.corpus import read_corpus
 from memedit.pretraining.recall import ask_corpus, corpus_questions
 from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
@@ -173,8 +174,11 @@ def test_a_pretrained_model_takes_edits_and_gives_them_back(settings, tmp_path):
         # A model that read seven facts can be taught some others, not all.
         assert sum(right) >= 1
         assert edit.report["counts"]["learned"] >= 1
-        # The background of its corpus was counted, and stands in the folder.
+        # The background of its corpus was counted; it is in the folder, with the facts of the last phase.
         assert (tmp_path / "out" / BACKGROUND_FILE).is_file()
+        held = read_facts(tmp_path / "out" / FACTS_FILE)
+        assert [fact.subject for fact in held] == SUBJECTS[7:]
+        assert all(len(fact.paraphrases) == 1 and len(fact.probes.paraphrases) == 2 for fact in held)
         editor.undo(edit.id)
         with torch.no_grad():
             assert torch.equal(editor.model(ids).logits, before)
