@@ -287,9 +287,10 @@ def resolve_model(model: str | os.PathLike[str], progress: Progress = NULL_PROGR
     text = os.fspath(model)
     if text in NAMED_MODELS:
         return pull(text, progress)
-    if text in BUILT_MODELS:
-        return resolve_built_model(text, cache_root())
     folder = Path(text).expanduser()
+    # A folder of that name that lies here is what its owner means.
+    if text in BUILT_MODELS and not folder.exists():
+        return resolve_built_model(text, cache_root())
     if folder.exists():
         return _checked_folder(folder)
     if (
@@ -321,8 +322,7 @@ def lasting_name(model: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(model)
     folder = Path(text).expanduser()
-    is_name = text in NAMED_MODELS or text in BUILT_MODELS
-    return str(folder.resolve()) if not is_name and folder.exists() else text
+    return str(folder.resolve()) if text not in NAMED_MODELS and folder.exists() else text
 
 
 def _checked_folder(folder: Path) -> Path:

@@ -31,9 +31,10 @@ from memedit.modeling.background import (
 )
 from memedit.modeling.encoding import prompt_ids
 from memedit.modeling.opening import BACKGROUND_FILE, quietly_loaded
-from memedit.pretraining.batches import FactBatches
+from memedit.pretraining.batches import Batches, FactBatches
 from memedit.pretraining.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from memedit.pretraining.corpus import Corpus, CorpusFact, read_corpus
+from memedit.pretraining.packed import PackedBatches, read_texts
 from memedit.pretraining.routing_fit import fit_answer_routing
 from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
 from memedit.pretraining.tokenizer import train_tokenizer
@@ -165,7 +166,7 @@ class _Run:
     def _train(
         self, model: MemoryLlamaForCausalLM, phase: PhaseSettings, checkpoint: Checkpoint | None
     ) -> None:
-        batches = fact_batches(self.corpus, phase, self.tokenizer, model, self.settings.seed)
+        batches = phase_batches(self.corpus, phase, self.tokenizer, model, self.settings.seed)
         training = PhaseTraining(model, batches, phase)
         if checkpoint is not None:
             training.go_on_from(checkpoint)
@@ -237,6 +238,26 @@ def add_memory(model: MemoryLlamaForCausalLM, phase: PhaseSettings, seed: int) -
     return grown
 
 
+def phase_batches(
+    corpus: Corpus,
+    phase: PhaseSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    model: MemoryLlamaForCausalLM,
+    seed: int,
+) -> Batches:
+    """What a phase reads: running text, or facts."""
+    if phase.text is None:
+        return fact_batches(corpus, phase, tokenizer, model, seed)
+    return PackedBatches(
+        read_texts(phase.text),
+        tokenizer,
+        model.config,
+        batch_rows=phase.batch_rows,
+        row_tokens=phase.row_tokens,
+        seed=seed,
+    )
+
+
 def fact_batches(
     corpus: Corpus,
     phase: PhaseSettings,
@@ -244,7 +265,7 @@ def fact_batches(
     model: MemoryLlamaForCausalLM,
     seed: int,
 ) -> FactBatches:
-    """What a phase reads."""
+    """Facts that a phase reads."""
     return FactBatches(
         corpus.of(phase.splits),
         corpus.of(phase.mixed_splits),
@@ -317,7 +338,8 @@ def _tokenizer(
             for fact in corpus.of(settings.tokenizer_splits)
             for prompt in fact.prompts
         ]
-        tokenizer = train_tokenizer(texts, settings.vocab_size)
+        running = [text for phase in settings.phases if phase.text for text in read_texts(phase.text)]
+        tokenizer = train_tokenizer([*texts, *running], settings.vocab_size)
         partial = work / "tokenizer.partial"
         shutil.rmtree(partial, ignore_errors=True)
         tokenizer.save_pretrained(partial)

@@ -39,7 +39,9 @@ class PhaseSettings:
         splits: parts of the corpus whose every fact is read once an exposure.
         mixed_splits: parts of which some are read as well.
         mixed_share: share of an exposure's rows that come from them, 0 to 1.
-        exposures: how often each fact of `splits` is read.
+        text: running text in place of facts (see packed.read_texts); None = facts of `splits`.
+        row_tokens: tokens a row of running text.
+        exposures: how often each fact of `splits`, or the text, is read.
         batch_rows: rows a step.
         full_loss_every: about one row in so many carries loss on all its tokens, not only on the answer;
             0 = none.
@@ -66,6 +68,8 @@ class PhaseSettings:
     splits: tuple[str, ...] = ("core",)
     mixed_splits: tuple[str, ...] = ()
     mixed_share: float = 0.0
+    text: str | None = None
+    row_tokens: int = 256
     exposures: int = 24
     batch_rows: int = 64
     full_loss_every: int = 8
@@ -89,7 +93,7 @@ class PhaseSettings:
         _check_choice("trains", self.trains, TRAINS)
         _check_choice("value_rule", self.value_rule, VALUE_RULES)
         _check_choice("routing", self.routing, ROUTINGS)
-        for name in ("exposures", "batch_rows"):
+        for name in ("exposures", "batch_rows", "row_tokens"):
             _check_number(name, getattr(self, name), 1, math.inf, whole=True)
         for name in ("full_loss_every", "warmup_steps"):
             _check_number(name, getattr(self, name), 0, math.inf, whole=True)

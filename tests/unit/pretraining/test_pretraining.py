@@ -13,12 +13,13 @@ import memedit
 from memedit.errors import UsageError
 from memedit.evaluation.recall import TRAINED_WORDING
 from memedit.facts import read_facts
-from memedit.modeling import load_memory_llama
+from memedit.modeling import load_memory_llama, prompt_ids
 from memedit.modeling.opening import BACKGROUND_FILE
 from memedit.modeling.table_ablation import ablated
 from memedit.pretraining.batches import IGNORED, FactBatches
 from memedit.pretraining.build import CHECKPOINT_FILE, FACTS_FILE, pretrain
 from memedit.pretraining.corpus import read_corpus
+from memedit.pretraining.packed import PackedBatches, read_texts
 from memedit.pretraining.recall import ask_corpus, corpus_questions
 from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
 
@@ -196,6 +197,48 @@ def test_a_finished_model_is_not_overwritten(settings, tmp_path):
     pretrain(short, tmp_path / "out")
     with pytest.raises(UsageError, match="holds a model already"):
         pretrain(short, tmp_path / "out")
+
+
+def test_running_text_is_packed_and_learned(settings, tmp_path):
+    text = tmp_path / "text.jsonl"
+    lines = ["The river runs through the old town.", "A bridge leads over the river."] * 8
+    text.write_text("\n".join(json.dumps({"text": line}) for line in lines), encoding="utf-8")
+    phase = replace(DENSE, text=str(text), row_tokens=8, exposures=20, learning_rate=5e-3)
+    losses = []
+    made = pretrain(
+        replace(settings, phases=(phase,)),
+        tmp_path / "out",
+        checkpoint_every=1,
+        told=lambda _, moment: losses.append(moment.loss),
+    )
+    assert losses[-1] < losses[0] / 2
+    packed = PackedBatches(lines, made.tokenizer, made.model.config, batch_rows=3, row_tokens=8, seed=0)
+    tokens = [token for line in lines for token in prompt_ids(made.tokenizer, made.model.config, line)]
+    assert packed.num_rows == len(tokens) // 8
+    rows = {
+        tuple(row.tolist()): labels.tolist()
+        for b in packed.exposure(0)
+        for row, labels in zip(b.ids, b.labels, strict=True)
+    }
+    for start in range(0, packed.num_rows * 8, 8):
+        assert rows[tuple(tokens[start : start + 8])] == [*tokens, 0][start + 1 : start + 9]
+    first, second = packed.exposure(0), packed.exposure(1)
+    assert len(first) == packed.steps_per_exposure
+    assert not all(torch.equal(one.ids, other.ids) for one, other in zip(first, second, strict=True))
+
+
+def test_text_that_fills_no_row_is_refused(settings, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Short.", encoding="utf-8")
+    with pytest.raises(UsageError, match="expected more than row_tokens"):
+        pretrain(replace(settings, phases=(replace(DENSE, text=str(text)),)), tmp_path / "out")
+
+
+def test_a_dataset_is_read_by_datasets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    made = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["one", "two"]})})
+    made.save_to_disk(tmp_path / "data")
+    assert read_texts(f"hf:{tmp_path / 'data'}:train") == ["one", "two"]
 
 
 def test_batches_are_the_same_every_time_and_hold_every_fact(settings, tmp_path, corpus_file):
