@@ -10,9 +10,9 @@ How: widths of FFNs and experts are solved so that the FLOPs of a forward agree 
 2 %, the head left out. All read the same rows as often. A killed run goes on with the same command: a
 finished model is not trained again.
 
-Command:   python recipes/architectures.py --out architectures.json --plot docs/results
+Command:   python recipes/architectures.py --out architectures.json
            python recipes/keep_result.py architectures.json docs/results/architectures.json
-           python recipes/architectures.py --table docs/results/architectures.json    the tables
+           python recipes/architectures.py --table docs/results/architectures.json --plot docs/results
            ... --seeds 100 --kinds memory+ --sizes d32 --no-curve --set memory+.value_rate=0.03    a trial
            ... --smoke              a few hundred facts, models of a few thousand numbers
 Needs:     pip install 'memedit[recipes]' for --plot
@@ -110,10 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-curve", action="store_true", help="do not vary the number of slots")
     parser.add_argument("--set", nargs="+", default=[], metavar="KIND.FIELD=VALUE", help="change a setting")
     parser.add_argument("--smoke", action="store_true", help="a few hundred facts, models of no use")
-    parser.add_argument("--table", type=Path, metavar="JSON", help="print these results in markdown, and end")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="show these results and end")
     options = parser.parse_args(arguments)
     if options.table:
-        print(markdown(json.loads(options.table.read_text(encoding="utf-8"))["summary"]))
+        _show(json.loads(options.table.read_text(encoding="utf-8")), options.plot)
         return 0
     if options.out is None:
         parser.error("--out is needed, or --table")
@@ -121,12 +121,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = Record(options.out, identity_of(plan), {"runs": {}, "summary": None})
     with rich_progress() as progress:
         values = run(plan, record, progress=progress)
+    _show(values, options.plot)
+    return 0
+
+
+def _show(values: Values, plot: Path | None) -> None:
+    """Print the table, and draw the figures where a folder is given."""
     print(markdown(values["summary"]))
-    if options.plot:
+    if plot:
         from architectures_figures import draw
 
-        draw(values, options.plot)
-    return 0
+        draw(values, plot)
 
 
 def _plan(options: argparse.Namespace, default: Plan) -> Plan:

@@ -83,6 +83,7 @@ def test_what_cannot_be_made_equal_is_refused(models):
 
 def test_the_smoke_run_measures_every_kind_and_the_curve(command, tmp_path, capsys):
     values = command("--plot", str(tmp_path / "figures"))
+    assert values == json.loads(command.out.read_text(encoding="utf-8"))
     runs = values["runs"]
     assert [run["kind"] for run in runs.values()] == ["dense", "moe", "peer", "memory", "memory+", "memory+"]
     assert len({run["tokens"] for run in runs.values()}) == 1
@@ -165,11 +166,13 @@ def test_a_change_of_no_kind_is_refused(command):
         command("--set", "transformer.learning_rate=1")
 
 
-def test_the_table_is_printed_from_the_file_alone(command, recipe, monkeypatch, capsys):
+def test_table_and_figures_need_the_file_alone(command, recipe, monkeypatch, capsys, tmp_path):
     command("--kinds", "dense", "memory", "--no-curve")
     capsys.readouterr()
     monkeypatch.setattr(recipe, "material_of", None)
-    assert recipe.main(["--table", str(command.out)]) == 0
+    figures = tmp_path / "figures"
+    assert recipe.main(["--table", str(command.out), "--plot", str(figures)]) == 0
+    assert len(list(figures.iterdir())) == 3
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| d16 | memory")]
     assert "| 64 |" in line
     with pytest.raises(SystemExit):
