@@ -1,6 +1,6 @@
 """Dense, mixture of experts, PEER, memory and memory+ at equal FLOPs and tokens: which recalls more facts?
 
-What: trains tiny models of five kinds on 16,207 real facts, each from nothing, and writes one JSON file:
+What: trains tiny models of five kinds on 4,207 real facts, each from nothing, and writes one JSON file:
 recall in trained and held-out wordings by generation, with the value table zeroed and shuffled as well, and
 of facts that were never read; loss; slot usage; parameters, active parameters, FLOPs; tokens a second. Then
 the number of slots is varied at the same FLOPs. --plot draws the figures.
@@ -16,8 +16,9 @@ Command:   python recipes/architectures.py --out architectures.json
            ... --seeds 100 --kinds memory+ --sizes d32 --no-curve --set memory+.value_rate=0.03    a trial
            ... --smoke              a few hundred facts, models of a few thousand numbers
 Needs:     pip install 'memedit[recipes]' for --plot
-Time:      TIME; --smoke 10 s.
-Result:    RESULT
+Time:      50 minutes on one core of a 2024 server; --smoke 10 s.
+Result:    docs/results.md: memory+ recalls 5 to 6 points more than dense at both sizes, less than seeds
+           differ by; PEER and MoE recall less than dense at the smaller one.
 """
 
 from __future__ import annotations

@@ -89,9 +89,9 @@ def _curve(axes: Axes, summary: Sequence[Values], kind: str) -> None:
         for entry in dense:
             line = entry["recall"]["as_it_is"][_HELD_OUT]["value"]
             axes.axhline(line, color=f"C{place}", linestyle=":", label=f"{size} dense")
-    axes.set(
-        xscale="log", xlabel="slots", ylabel="recall in held-out wordings", title="Equal FLOPs, more slots"
-    )
+    axes.set(xlabel="slots", ylabel="recall in held-out wordings", title="Equal FLOPs, more slots")
+    if any(entry["kind"] == kind for entry in summary):
+        axes.set_xscale("log")
     axes.legend()
 
 

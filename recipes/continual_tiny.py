@@ -11,8 +11,8 @@ Source: Lin et al. 2025 (arXiv 2510.15103), figures 1 and 4.
 
 Command:   python recipes/pretrain_tiny.py --out dev.json --models dev --split slots-dev --seeds 100
            python recipes/pretrain_tiny.py --out tiny.json --models tiny-models
-           python recipes/continual_tiny.py --dev dev/seed-100 --models tiny-models/seed-* --out continual.json \
-               --plot continual.png
+           python recipes/continual_tiny.py --dev dev/seed-100 --models tiny-models/seed-* \
+               --out continual.json --plot continual.png
            ... --table prints the table of a file; --smoke: two facts a batch, one setting a method
 Time:      20 minutes on one free core of a 2024 server; a killed run goes on with the same command.
 Result:    docs/results.md

@@ -94,9 +94,11 @@ def learner(method: str, folder: Path, settings: Settings, seed: int) -> Iterato
         seed: of wordings and order.
     """
     if method == "memory":
-        with TemporaryDirectory(prefix="memedit-") as store:
-            with memedit.open(Path(store) / "store", model=str(folder)) as editor:
-                yield Learner(editor.model, editor.tokenizer, _injecting(editor, settings, seed, Path(store)))
+        with (
+            TemporaryDirectory(prefix="memedit-") as store,
+            memedit.open(Path(store) / "store", model=str(folder)) as editor,
+        ):
+            yield Learner(editor.model, editor.tokenizer, _injecting(editor, settings, seed, Path(store)))
         return
     opened = open_model(str(folder))
     model = opened.model

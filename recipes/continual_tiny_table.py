@@ -89,9 +89,8 @@ def table(found: Mapping[str, Any]) -> str:
         lines = [f"**{stage}**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name, one in by_method.items():
             cells = [_percent(one[measure]) for measure in names]
-            lines.append(
-                f"| {LABELS[name]} | {_settings(one['course'])} | {' | '.join(cells)} | {one['seconds']:.0f} |"
-            )
+            told = [LABELS[name], _settings(one["course"]), *cells, f"{one['seconds']:.0f}"]
+            lines.append(f"| {' | '.join(told)} |")
         met = [
             f"{name}: {'met' if yes else 'missed'}" for name, yes in found["targets"].get(stage, {}).items()
         ]
