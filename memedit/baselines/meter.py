@@ -56,7 +56,10 @@ class Meter:
 
     def _start(self) -> None:
         self.exact = _restart_mark() and self.exact
-        self.resident_bytes = self.resident_bytes or _status_bytes("VmRSS")
+        resident = _status_bytes("VmRSS")
+        self.resident_bytes = self.resident_bytes or resident
+        # The system counts pages by thread and adds up late: the mark may lie a few below what it starts from.
+        self.peak_bytes = max(self.peak_bytes, resident)
         self._started = time.perf_counter(), time.process_time()
 
     def _stop(self) -> None:
