@@ -58,7 +58,7 @@ class Meter:
         self.exact = _restart_mark() and self.exact
         resident = _status_bytes("VmRSS")
         self.resident_bytes = self.resident_bytes or resident
-        # The system counts pages by thread and adds up late: the mark may lie a few below what it starts from.
+        # The system adds pages up late: the mark may lie a few below what it starts from.
         self.peak_bytes = max(self.peak_bytes, resident)
         self._started = time.perf_counter(), time.process_time()
 
