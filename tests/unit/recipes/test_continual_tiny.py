@@ -167,6 +167,33 @@ def test_a_step_moves_at_most_t_rows_and_nothing_else(rows_of):
     assert int(every.sum()) > 4
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "least"),
+    [
+        # A table of 256 slots gives a subject few that are its own.
+        ("memory", {"rate": 1.5, "slots": 16}, 0.2),
+        ("tfidf", {"rate": 200.0, "slots": 100, "passes": 100}, 0.9),
+        ("all", {"rate": 200.0, "passes": 100}, 0.9),
+        ("full", {"rate": 3e-3, "passes": 100}, 0.9),
+        ("lora", {"rate": 1e-2, "rank": 8, "passes": 100}, 0.9),
+    ],
+)
+def test_each_way_of_teaching_learns_what_it_is_taught(made, recipe, method, settings, least):
+    learning, measures, recall = (
+        importlib.import_module(name)
+        for name in ("continual_tiny_methods", "continual_tiny_measures", "memedit.pretraining.recall")
+    )
+    corpus = importlib.import_module("memedit.pretraining.corpus").read_corpus(made[0])
+    facts = corpus.of(["inject-test"])[:2]
+    asked = recall.corpus_questions(facts, recall.TRAINED_WORDING)
+    with learning.learner(method, made[1], settings, 0) as taught:
+        before = measures.share(measures.answers(taught.model, taught.tokenizer, asked))
+        taught.learn([measures.to_teach(fact) for fact in facts], lambda number: False)
+        after = measures.share(measures.answers(taught.model, taught.tokenizer, asked))
+    assert before == 0
+    assert after >= least
+
+
 def test_guarded_slots_are_left_for_others_where_there_are_any(rows_of):
     opened, rows = rows_of
     first, moved = moved_slots(opened, rows, 4, guarded=True)
