@@ -1,4 +1,4 @@
-"""What new facts cost the old ones: four ways of teaching a pretrained memory-layer Llama, at equal learning.
+"""What new facts cost the old ones: five ways of teaching a pretrained memory-layer Llama.
 
 What: new facts go into the tiny pretrained model by memedit's own edit, by sparse memory finetuning (TF-IDF
 top t), by all accessed slots, by full fine-tuning and by LoRA; in one batch and in ten, one after the other.
@@ -14,7 +14,7 @@ Command:   python recipes/pretrain_tiny.py --out dev.json --models dev --split s
            python recipes/continual_tiny.py --dev dev/seed-100 --models tiny-models/seed-* \
                --out continual.json --plot continual.png
            ... --table prints the table of a file; --smoke: two facts a batch, one setting a method
-Time:      20 minutes on one free core of a 2024 server; a killed run goes on with the same command.
+Time:      43 minutes on one core that other work shared; a killed run goes on with the same command.
 Result:    docs/results.md
 """
 
