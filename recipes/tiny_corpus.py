@@ -32,7 +32,8 @@ OUT = Path(__file__).parents[1] / "memedit" / "pretraining" / "data" / "tiny_cor
 LOOKED_AT = 1000
 # In the order of the hash; "once" has the country alone, and so have those that are taught later.
 CITIES = {
-    "slots-dev": 1000, "core": 1500, "inject-dev": 400, "inject-test": 400, "once": 12_000, "slots-test": 1000,
+    "slots-dev": 1000, "core": 1500, "inject-dev": 400, "inject-test": 400,
+    "once": 12_000, "slots-test": 1000,
 }  # fmt: skip
 COUNTRY_ALONE = ("inject-dev", "inject-test", "once")
 CONTINENTS = {
