@@ -20,23 +20,24 @@ if TYPE_CHECKING:
     from memedit.modeling.loading import from_llama as from_llama
     from memedit.modeling.loading import load_memory_llama as load_memory_llama
     from memedit.modeling.memory_layer import MemoryLayer as MemoryLayer
-    from memedit.modeling.memory_layer import query_windows as query_windows
     from memedit.modeling.memory_table import GatedLookup as GatedLookup
     from memedit.modeling.memory_table import MemoryTable as MemoryTable
     from memedit.modeling.memory_table import gated_look_ups as gated_look_ups
     from memedit.modeling.model import MemoryLlamaForCausalLM as MemoryLlamaForCausalLM
     from memedit.modeling.model import MemoryLlamaModel as MemoryLlamaModel
     from memedit.modeling.overlay import Overlay as Overlay
+    from memedit.modeling.portable.window_state import query_windows as query_windows
 
 _MODULES = {
     "encoding": ("EncodedFact", "bos_ids", "encode_fact", "prompt_ids"),
     "fingerprint": ("model_fingerprint",),
     "loading": ("from_llama", "load_memory_llama"),
-    "memory_layer": ("MemoryLayer", "query_windows"),
+    "memory_layer": ("MemoryLayer",),
     "memory_table": ("GatedLookup", "MemoryTable", "gated_look_ups"),
     # The configuration comes by way of the model, so that whoever has it can use the Auto classes.
     "model": ("MemoryLlamaConfig", "MemoryLlamaForCausalLM", "MemoryLlamaModel"),
     "overlay": ("Overlay",),
+    "portable.window_state": ("query_windows",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from memedit.modeling.calibration_names import CONTEXTS, CalibrationName
 from memedit.modeling.encoding import bos_ids
 from memedit.modeling.lower_blocks import ffn_inputs, length_batches, pad_right
-from memedit.modeling.memory_layer import query_windows
+from memedit.modeling.portable.window_state import query_windows
 from memedit.progress import NULL_PROGRESS, Progress
 
 BATCH_TOKENS = 2048

@@ -2,113 +2,35 @@
 
 transformers' own configs take unknown keys without a word, so a misspelt memory field would be ignored; here
 it is refused with a suggestion, and every value is checked with an error that names field, value and
-expectation.
+expectation. The fields themselves are those of the code that an exported model carries.
 """
 
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import fields
 from typing import Any
 
 from memedit_kernels.product_key_topk import MAX_K
-from transformers import LlamaConfig
 
-PLACEMENTS = ("parallel", "replace")
-QUERY_NORMS = ("none", "halves", "layer", "batch", "qk")
-VARIANTS = ("values", "peer")
-WRITE_POSITIONS = ("subject", "answer")
+from memedit.modeling.portable import configuration_memory_llama as portable
 
 
-class MemoryLlamaConfig(LlamaConfig):
-    """Configuration of MemoryLlamaForCausalLM; the fields of LlamaConfig hold too.
-
-    Attributes:
-        memory_layers: indices of the blocks that carry a memory layer, ascending.
-        memory_placement: "parallel" (beside the FFN, a retrofit) or "replace" (in its place, as pretrained).
-        memory_num_keys: sub-keys per half, n; the table has n * n slots.
-        memory_key_dim: width of a head's query, both halves together; even.
-        memory_heads: look-ups per token and layer, each with its own sub-keys.
-        memory_top_k: slots per head and token, at most min(memory_num_keys, 128).
-        memory_value_dim: width of a slot's value; None = hidden_size.
-        memory_query_window: how many tokens' hidden states a query sees; 1 = the paper's.
-        memory_query_norm: "none"; "halves": halves and sub-keys are L2-normalised and a score is the sum of
-            two cosines; "layer" or "batch": layer or batch normalisation of each head's query; "qk": query
-            halves and sub-keys are RMS-normalised, each with a learned gain.
-        memory_variant: "values": a slot is a value row; "peer": a slot is a single-neuron expert, an input
-            row and a value row with an activation between.
-        memory_temperature: factor on the scores before the softmax.
-        memory_gated_output: output = W_o(bag * silu(W_g x)), "Memory+".
-        memory_output_projection: output = W_o(bag); a gated output always has W_o.
-        memory_shared_table: one value table for all memory layers instead of one each.
-        memory_empty_base: the base table is all zeros, is not held in memory and not stored (a retrofit).
-        memory_overlay_rows: written slots of the stored overlay, per table; kept by set_overlay.
-        memory_overlay_values: distinct rows of the stored overlay, per table, 0 = one for each slot; kept by
-            set_overlay.
-        memory_overlay_owners: owners of the stored overlay, per table; kept by set_overlay.
-        memory_overlay_query_dims: width of the queries that the stored overlay's discriminants look at, per
-            table, 0 = it has none; kept by set_overlay.
-        memory_overlay_owner_names: names of those owners, per table, or an empty list; kept by set_overlay.
-        memory_write_position: where an edit writes: "subject", at a subject's last token, where a retrofit's
-            routing tells subjects apart, or "answer", at the prompt's last token, where a routing that was
-            trained on facts tells them apart.
-        memory_bos_token_id: the token that memedit puts in front of every prompt; None = what the tokenizer
-            names.
-    """
-
-    model_type = "memory_llama"
-
-    memory_layers: list[int] = field(default_factory=list)
-    memory_placement: str = "parallel"
-    memory_num_keys: int = 256
-    memory_key_dim: int = 128
-    memory_heads: int = 4
-    memory_top_k: int = 16
-    memory_value_dim: int | None = None
-    memory_query_window: int = 1
-    memory_query_norm: str = "none"
-    memory_variant: str = "values"
-    memory_temperature: float = 1.0
-    memory_gated_output: bool = False
-    memory_output_projection: bool = False
-    memory_shared_table: bool = True
-    memory_empty_base: bool = False
-    memory_overlay_rows: list[int] = field(default_factory=list)
-    memory_overlay_values: list[int] = field(default_factory=list)
-    memory_overlay_owners: list[int] = field(default_factory=list)
-    memory_overlay_query_dims: list[int] = field(default_factory=list)
-    memory_overlay_owner_names: list[list[str]] = field(default_factory=list)
-    memory_write_position: str = "subject"
-    memory_bos_token_id: int | None = None
+class MemoryLlamaConfig(portable.MemoryLlamaConfig):
+    """Configuration of MemoryLlamaForCausalLM, every value checked; its base class says what fields mean."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown memory fields, then check every value."""
         refuse_unknown_memory_fields(kwargs)
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
-        self._check_sizes()
-        self._check_structure()
-        self._check_overlay()
+        super().__post_init__(**kwargs)
         self.validate()
 
-    @property
-    def num_memory_tables(self) -> int:
-        """How many value tables the model has: 0 without memory layers, 1 when shared, else one a layer."""
-        return min(1, len(self.memory_layers)) if self.memory_shared_table else len(self.memory_layers)
-
-    @property
-    def num_slots(self) -> int:
-        """Slots of one value table, n * n."""
-        return self.memory_num_keys**2
-
-    @property
-    def value_dim(self) -> int:
-        """Width of a slot's value."""
-        return self.hidden_size if self.memory_value_dim is None else self.memory_value_dim
-
-    @property
-    def has_output_projection(self) -> bool:
-        """Whether the bag goes through W_o."""
-        return self.memory_output_projection or self.memory_gated_output
+    def _complete_overlay(self) -> None:
+        # The number of tables rests on fields that have to be right first.
+        self._check_sizes()
+        self._check_structure()
+        super()._complete_overlay()
+        self._check_overlay()
 
     def _check_sizes(self) -> None:
         for name in ("num_keys", "key_dim", "heads", "top_k", "query_window"):
@@ -132,10 +54,6 @@ class MemoryLlamaConfig(LlamaConfig):
             raise _wrong("memory_temperature", temperature, "a positive number")
 
     def _check_structure(self) -> None:
-        _check_choice("memory_placement", self.memory_placement, PLACEMENTS)
-        _check_choice("memory_query_norm", self.memory_query_norm, QUERY_NORMS)
-        _check_choice("memory_variant", self.memory_variant, VARIANTS)
-        _check_choice("memory_write_position", self.memory_write_position, WRITE_POSITIONS)
         for name in ("gated_output", "output_projection", "shared_table", "empty_base"):
             if not isinstance(getattr(self, f"memory_{name}"), bool):
                 raise _wrong(f"memory_{name}", getattr(self, f"memory_{name}"), "true or false")
@@ -166,13 +84,6 @@ class MemoryLlamaConfig(LlamaConfig):
 
     def _check_overlay(self) -> None:
         num_tables = self.num_memory_tables
-        self.memory_overlay_rows = list(self.memory_overlay_rows) or [0] * num_tables
-        self.memory_overlay_values = list(self.memory_overlay_values) or [0] * num_tables
-        self.memory_overlay_owners = list(self.memory_overlay_owners) or [0] * num_tables
-        self.memory_overlay_query_dims = list(self.memory_overlay_query_dims) or [0] * num_tables
-        self.memory_overlay_owner_names = list(self.memory_overlay_owner_names) or [
-            [] for _ in range(num_tables)
-        ]
         for name in ("rows", "values", "owners", "query_dims", "owner_names"):
             got = getattr(self, f"memory_overlay_{name}")
             if len(got) != num_tables:
@@ -210,8 +121,3 @@ def _check_counts(name: str, got: object) -> None:
     )
     if not counts:
         raise _wrong(name, got, "a list of integers of at least 0")
-
-
-def _check_choice(name: str, got: object, choices: tuple[str, ...]) -> None:
-    if got not in choices:
-        raise _wrong(name, got, f"one of {', '.join(choices)}")

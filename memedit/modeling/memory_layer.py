@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_table import MemoryTable
-from memedit.modeling.query_norm import QueryNorm
+from memedit.modeling.portable.query_norm import QueryNorm
+from memedit.modeling.portable.window_state import query_windows
 
 
 class TokenRouting(NamedTuple):
@@ -34,36 +35,6 @@ class TokenRouting(NamedTuple):
     slots: Tensor
     weights: Tensor
     queries: Tensor
-
-
-def query_windows(
-    hidden: Tensor, window: int, *, first_position: Tensor | None = None, num_new: int | None = None
-) -> Tensor:
-    """Put each token's hidden state and those of the window - 1 tokens before it side by side.
-
-    Args:
-        hidden: [batch, time, dim], past tokens first.
-        window: tokens seen by a query, 1 = the token alone.
-        first_position: int64 [batch], each row's first real token; earlier positions repeat it. None = all 0.
-        num_new: return windows of the last num_new tokens only; None = all.
-
-    Returns:
-        [batch, num_new, window * dim], the token itself first.
-    """
-    batch, time, dim = hidden.shape
-    num_new = time if num_new is None else num_new
-    if window == 1:
-        return hidden[:, time - num_new :]
-    position = torch.arange(time - num_new, time, device=hidden.device)
-    source = position[:, None] - torch.arange(window, device=hidden.device)  # [num_new, window]
-    if first_position is None:
-        source = source.clamp(min=0).expand(batch, -1, -1)
-    else:
-        # A padding position lies before the first real token: it sees itself only.
-        source = source.maximum(first_position.to(hidden.device)[:, None, None]).minimum(position[:, None])
-    row = torch.arange(batch, device=hidden.device)[:, None, None] * time
-    windows = hidden.reshape(batch * time, dim).index_select(0, (row + source).flatten())
-    return windows.view(batch, num_new, window * dim)
 
 
 class MemoryLayer(nn.Module):

@@ -33,8 +33,8 @@ from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.memory_layer import MemoryLayer
 from memedit.modeling.memory_table import MemoryTable
 from memedit.modeling.overlay import Overlay
-from memedit.modeling.query_norm import QueryNorm
-from memedit.modeling.window_state import extend_window_state, first_real_positions
+from memedit.modeling.portable.query_norm import QueryNorm
+from memedit.modeling.portable.window_state import extend_window_state, first_real_positions
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ from memedit.modeling.configuration import MemoryLlamaConfig
 from memedit.modeling.model import MemoryLlamaForCausalLM
 from memedit.modeling.portable import configuration_memory_llama as portable
 
-CODE_FILES = ("configuration_memory_llama.py", "modeling_memory_llama.py")
+CODE_FILES = (
+    "configuration_memory_llama.py",
+    "modeling_memory_llama.py",
+    "query_norm.py",
+    "slot_search.py",
+    "window_state.py",
+)
 AUTO_MAP = {
     "AutoConfig": "configuration_memory_llama.MemoryLlamaConfig",
     "AutoModel": "modeling_memory_llama.MemoryLlamaModel",

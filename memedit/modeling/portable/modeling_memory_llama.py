@@ -6,9 +6,10 @@ against two sets of n sub-keys; the k best pairs name k of n * n *slots*. What t
 softmax of their scores, is added to the token. Facts were taught by writing a few slots (the *overlay*); each
 of these has an *owner*, the subject it was written for, and speaks only where the routing agrees with it.
 
-The file reads from top to bottom: finding slots, what slots hold, the layer, its state in generation, the
-model. It needs torch and transformers (5 or newer), nothing else. Sums are made in the order in which memedit
-makes them, so that the same weights on the same CPU give the same logits to the bit.
+The file reads from top to bottom: what slots hold, the layer, the model. Beside it lie how slots are found
+(slot_search.py), how queries are normalised (query_norm.py) and what they see (window_state.py). They need
+torch and transformers (5 or newer), nothing else. Sums are made in the order in which memedit makes them, so
+that the same weights on the same CPU give the same logits to the bit.
 
 Sources: product keys, Lample et al. 2019 (arXiv 1907.05242); memory layers, Berges et al. 2024 (arXiv
 2412.09764); single-neuron experts, He 2024 (arXiv 2407.04153).
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM, LlamaModel, initialization
-from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.cache_utils import Cache
 from transformers.models.llama.modeling_llama import (
     LlamaDecoderLayer,
     LlamaPreTrainedModel,
@@ -29,129 +30,15 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from .configuration_memory_llama import MemoryLlamaConfig
+from .query_norm import QueryNorm
+from .slot_search import best_slots
+from .window_state import extend_window_state, first_real_positions, query_windows
 
-# Scores held at a time, and elements of value rows gathered at a time: both bound the temporary memory.
-_MAX_SCORES = 1 << 21
+# Elements of value rows gathered at a time: they bound the temporary memory.
 _MAX_GATHERED = 1 << 22
 # Owners of a look-up that hits a written row of nobody, and of one that hits no written row.
 UNGATED = -1
 NOT_WRITTEN = -2
-
-
-# Finding slots
-
-
-def best_slots(queries: Tensor, sub_keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find the k slots with the highest scores for each token and head.
-
-    Slot i * n + j scores <first half of the query, sub_keys[h, 0, i]> + <second half, sub_keys[h, 1, j]>.
-
-    Args:
-        queries: fp32 [tokens, heads, key_dim].
-        sub_keys: fp32 [heads, 2, n, key_dim / 2].
-        k: slots per head.
-
-    Returns:
-        slots int64 [tokens, heads, k] and scores fp32 [tokens, heads, k], best first; of equal scores the
-        lower slot first.
-    """
-    heads, _, num_keys, _ = sub_keys.shape
-    slots, scores = [], []
-    for part in queries.split(max(1, _MAX_SCORES // (heads * 2 * num_keys))):
-        halves = _half_scores(part, sub_keys, k)
-        keys = _places_of_best(halves, k)
-        found = _best_pairs(_by_token(halves.gather(-1, keys), heads), _by_token(keys, heads), num_keys)
-        slots.append(found[0])
-        scores.append(found[1])
-    return torch.cat(slots), torch.cat(scores)
-
-
-def _half_scores(queries: Tensor, sub_keys: Tensor, k: int) -> Tensor:
-    """Score halves against sub-keys: fp32 [heads * 2, tokens, n], whatever autocast says."""
-    heads, _, num_keys, half = sub_keys.shape
-    # The last bits of a product depend on a column's place, so the columns stand as in memedit: groups of
-    # neighbours, all first members, then all second members, the last group filled up with its last key.
-    group = 1 << ((num_keys // k).bit_length() - 1) // 2
-    first = torch.arange(-(-num_keys // group), device=queries.device) * group
-    member = torch.arange(group, device=queries.device)[:, None]
-    columns = (first + member).flatten().clamp(max=num_keys - 1)
-    keys = sub_keys[:, :, columns].reshape(heads * 2, -1, half)
-    halves = queries.reshape(len(queries), heads * 2, half).transpose(0, 1)
-    with torch.autocast(queries.device.type, enabled=False):
-        scores = torch.bmm(halves, keys.mT)
-    return scores[..., columns.argsort(stable=True)[:num_keys]]
-
-
-def _places_of_best(scores: Tensor, k: int) -> Tensor:
-    """Places of the k best of each row, best first, of equal ones the lower place first."""
-    # torch.topk promises nothing about ties: one more than is kept shows where there are any.
-    best, places = scores.topk(min(k + 1, scores.shape[-1]), dim=-1)
-    tied = (best[..., 1:] == best[..., :-1]).any(-1)
-    if tied.any():
-        order = scores[tied].sort(dim=-1, descending=True, stable=True).indices
-        places[tied] = order[:, : places.shape[-1]]
-    return places[..., :k]
-
-
-def _by_token(best: Tensor, heads: int) -> Tensor:
-    """[heads * 2, tokens, k] to [tokens, heads, 2, k]."""
-    by_token: Tensor = best.unflatten(0, (heads, 2)).permute(2, 0, 1, 3)
-    return by_token
-
-
-def _best_pairs(scores: Tensor, keys: Tensor, num_keys: int) -> tuple[Tensor, Tensor]:
-    """Choose the k best of the pairs of the k best keys of each half, both [tokens, heads, 2, k]."""
-    k = scores.shape[-1]
-    # Only pairs of ranks with (a + 1) * (b + 1) <= k can be among the k best: the others have k before them.
-    pairs = [(a, b) for a in range(k) for b in range(k // (a + 1))]
-    ranks = torch.tensor(pairs, device=scores.device).T
-    first, second = (scores[:, :, half, ranks[half]].double() for half in (0, 1))
-    slots = keys[:, :, 0, ranks[0]] * num_keys + keys[:, :, 1, ranks[1]]
-    sums = first + second
-    # What rounding took from each sum: equal sums are told apart by it, exactly (Knuth's two-sum).
-    taken = sums - first
-    errors = (first - (sums - taken)) + (second - taken)
-    order = slots.argsort(dim=-1)
-    for criterion in (errors, sums):
-        by_criterion = criterion.gather(-1, order).argsort(dim=-1, descending=True, stable=True)
-        order = order.gather(-1, by_criterion)
-    order = order[..., :k]
-    return slots.gather(-1, order), sums.gather(-1, order).to(scores.dtype)
-
-
-class QueryNorm(nn.Module):
-    """Normalisation of queries and sub-keys, as memory_query_norm says.
-
-    "none"; "halves": halves and sub-keys to length 1, so that a score is the sum of two cosines; "layer" and
-    "batch": of each head's query; "qk": RMS normalisation of both with a learned gain.
-    """
-
-    def __init__(self, config: MemoryLlamaConfig) -> None:
-        super().__init__()
-        self.kind, self.half_dim = config.memory_query_norm, config.memory_key_dim // 2
-        heads, key_dim = config.memory_heads, config.memory_key_dim
-        self.layer = nn.LayerNorm(key_dim, dtype=torch.float32) if self.kind == "layer" else None
-        self.batch = nn.BatchNorm1d(heads * key_dim, dtype=torch.float32) if self.kind == "batch" else None
-        self.query_gain = self.key_gain = None
-        if self.kind == "qk":
-            self.query_gain = nn.Parameter(torch.ones(heads, 2, self.half_dim, dtype=torch.float32))
-            self.key_gain = nn.Parameter(torch.ones(heads, 2, self.half_dim, dtype=torch.float32))
-
-    def forward(self, queries: Tensor, sub_keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise queries [tokens, heads, key_dim] and sub-keys [heads, 2, n, key_dim / 2]."""
-        if self.layer is not None:
-            return self.layer(queries), sub_keys
-        if self.batch is not None:
-            return self.batch(queries.flatten(1)).view_as(queries), sub_keys
-        if self.kind == "none":
-            return queries, sub_keys
-        halves = queries.view(len(queries), -1, 2, self.half_dim)
-        if self.query_gain is None or self.key_gain is None:
-            halves, sub_keys = functional.normalize(halves, dim=-1), functional.normalize(sub_keys, dim=-1)
-        else:
-            halves = functional.rms_norm(halves, (self.half_dim,)) * self.query_gain
-            sub_keys = functional.rms_norm(sub_keys, (self.half_dim,)) * self.key_gain[:, :, None]
-        return halves.view_as(queries), sub_keys
 
 
 # What slots hold
@@ -178,7 +65,7 @@ class MemoryTable(nn.Module):
     def __init__(self, config: MemoryLlamaConfig, index: int) -> None:
         super().__init__()
         self.heads, self.value_dim = config.memory_heads, config.value_dim
-        num_slots = config.memory_num_keys**2
+        num_slots = config.num_slots
         base = None if config.memory_empty_base else nn.Parameter(torch.empty(num_slots, self.value_dim))
         self.register_parameter("values", base)
         experts = config.memory_variant == "peer"
@@ -352,35 +239,9 @@ class MemoryLayer(nn.Module):
         self.query_projection = nn.Linear(
             self.window * hidden, self.heads * self.key_dim, dtype=torch.float32
         )
-        gated, projected = config.memory_gated_output, config.memory_output_projection
-        self.gate_projection = nn.Linear(hidden, value_dim) if gated else None
-        self.output_projection = nn.Linear(value_dim, hidden) if gated or projected else None
-
-    def windows(self, hidden: Tensor, first_position: Tensor | None, num_new: int) -> Tensor:
-        """Put each new token's hidden state and those of the tokens before it side by side.
-
-        Args:
-            hidden: [batch, time, hidden_size], past tokens first.
-            first_position: int64 [batch], each row's first real token: earlier ones repeat it. None = all 0.
-            num_new: how many of the tokens are new.
-
-        Returns:
-            [batch * num_new, window * hidden_size], the token itself first.
-        """
-        batch, time, dim = hidden.shape
-        if self.window == 1:
-            return hidden[:, time - num_new :].flatten(0, 1)
-        position = torch.arange(time - num_new, time, device=hidden.device)
-        source = position[:, None] - torch.arange(self.window, device=hidden.device)  # [num_new, window]
-        if first_position is None:
-            source = source.clamp(min=0).expand(batch, -1, -1)
-        else:
-            # A padding position lies before the first real token: it sees itself only.
-            first = first_position.to(hidden.device)[:, None, None]
-            source = source.maximum(first).minimum(position[:, None])
-        row = torch.arange(batch, device=hidden.device)[:, None, None] * time
-        seen = hidden.reshape(batch * time, dim).index_select(0, (row + source).flatten())
-        return seen.view(batch * num_new, self.window * dim)
+        projected = config.has_output_projection
+        self.gate_projection = nn.Linear(hidden, value_dim) if config.memory_gated_output else None
+        self.output_projection = nn.Linear(value_dim, hidden) if projected else None
 
     def route(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find slots [tokens, heads * k], weights and queries [tokens, heads * key_dim], in fp32."""
@@ -410,43 +271,6 @@ class MemoryLayer(nn.Module):
             bag = bag * functional.silu(self.gate_projection(hidden))
         output: Tensor = bag if self.output_projection is None else self.output_projection(bag)
         return output
-
-
-# The state of the query window in generation
-
-
-def first_real_positions(attention_mask: object) -> Tensor | None:
-    """Return each row's first real token, int64 [batch], from a mask [batch, time]; None without a mask."""
-    if attention_mask is None:
-        return None
-    if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2:
-        raise ValueError(
-            "attention_mask: expected [batch, time] of 0 and 1: a query window above 1 has to know where "
-            "each row starts (compiled and static caches make another kind of mask; use the default one)"
-        )
-    return (attention_mask != 0).int().argmax(dim=-1)
-
-
-def extend_window_state(cache: Cache, hidden: Tensor, state_index: int, expected_length: int) -> Tensor:
-    """Append new inputs of a memory layer to the cache and return all of them, [batch, expected_length, dim].
-
-    They are one more cache layer behind the blocks', so that beams, cropping and batching carry it along.
-    """
-    if any(isinstance(layer, StaticLayer) for layer in cache.layers):
-        raise ValueError(
-            f"past_key_values: got {type(cache).__name__}, expected a dynamic cache: static caches have no "
-            "place for the state of a query window; leave cache_implementation unset"
-        )
-    make_layer = cache.layer_class_to_replicate or DynamicLayer
-    while len(cache.layers) < state_index:
-        cache.layers.append(make_layer())
-    while len(cache.layers) <= state_index:
-        cache.layers.append(DynamicLayer())
-    nothing = hidden.new_empty(hidden.shape[0], 1, hidden.shape[1], 0)
-    history: Tensor = cache.update(hidden[:, None], nothing, state_index)[0][:, 0]
-    if history.shape[1] != expected_length:
-        raise ValueError("past_key_values: expected a cache that this model filled, token by token")
-    return history
 
 
 # The model
@@ -509,8 +333,13 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
         table = memory_step.tables[self.table_index]
         if table.is_empty:
             return hidden_states
-        windows = self.memory.windows(history, memory_step.first_position, normalised.shape[1])
-        remembered: Tensor = self.memory(normalised, windows, table)
+        windows = query_windows(
+            history,
+            self.memory.window,
+            first_position=memory_step.first_position,
+            num_new=normalised.shape[1],
+        )
+        remembered: Tensor = self.memory(normalised, windows.flatten(0, 1), table)
         return hidden_states + remembered
 
 

@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
 """Normalisation of a memory layer's queries (and sub-keys), in fp32 like all of routing.
 
 Without one, scores grow with the hidden state and few slots get all look-ups; batch normalisation spreads
-them most evenly.
+them most evenly. Part of memedit and of the code that an exported model carries.
 
 Source: batch normalisation of queries, Lample et al. 2019 (arXiv 1907.05242), section 3.1; qk-norm, Berges et
 al. 2024 (arXiv 2412.09764), section 2.
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memedit.modeling.configuration import MemoryLlamaConfig
+from .configuration_memory_llama import MemoryLlamaConfig
 
 
 class QueryNorm(nn.Module):

@@ -1,12 +1,45 @@
-"""The state of a query window in generation: the memory layer's past inputs, kept in transformers' own cache.
+# SPDX-License-Identifier: Apache-2.0
+"""The window of tokens that a memory layer's query sees, and its state in generation.
 
-They are stored as one more cache layer behind the model's blocks, so that whatever generation does to the
-cache (beams reorder it, assisted decoding crops it, batches are repeated and selected) is done to them as
-well.
+Part of memedit and of the code that an exported model carries: it needs torch and transformers only. The
+memory layer's past inputs are kept in transformers' own cache, as one more cache layer behind the model's
+blocks, so that whatever generation does to the cache (beams reorder it, assisted decoding crops it, batches
+are repeated and selected) is done to them as well.
 """
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+
+
+def query_windows(
+    hidden: Tensor, window: int, *, first_position: Tensor | None = None, num_new: int | None = None
+) -> Tensor:
+    """Put each token's hidden state and those of the window - 1 tokens before it side by side.
+
+    Args:
+        hidden: [batch, time, dim], past tokens first.
+        window: tokens seen by a query, 1 = the token alone.
+        first_position: int64 [batch], each row's first real token; earlier positions repeat it. None = all 0.
+        num_new: return windows of the last num_new tokens only; None = all.
+
+    Returns:
+        [batch, num_new, window * dim], the token itself first.
+    """
+    batch, time, dim = hidden.shape
+    num_new = time if num_new is None else num_new
+    if window == 1:
+        return hidden[:, time - num_new :]
+    position = torch.arange(time - num_new, time, device=hidden.device)
+    source = position[:, None] - torch.arange(window, device=hidden.device)  # [num_new, window]
+    if first_position is None:
+        source = source.clamp(min=0).expand(batch, -1, -1)
+    else:
+        # A padding position lies before the first real token: it sees itself only.
+        source = source.maximum(first_position.to(hidden.device)[:, None, None]).minimum(position[:, None])
+    row = torch.arange(batch, device=hidden.device)[:, None, None] * time
+    windows = hidden.reshape(batch * time, dim).index_select(0, (row + source).flatten())
+    return windows.view(batch, num_new, window * dim)
 
 
 def first_real_positions(attention_mask: object) -> Tensor | None:
