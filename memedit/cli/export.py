@@ -46,9 +46,9 @@ def export(*, out: Path, store: Path, model: str | None, delta: bool, as_json: b
     transformers runs with trust_remote_code=True: plain PyTorch, written to be read. The store and the base
     model are not changed.
     """
-    from memedit.store.durable_folder import require_free
+    from memedit.modeling.new_folder import require_new_folder
 
-    require_free(out)
+    require_new_folder(out)
     require_store(store, otherwise="exporting the model without edits")
     from memedit.reports.progress import rich_progress
 

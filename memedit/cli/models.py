@@ -60,7 +60,7 @@ def build_model(name: str, seed: int, as_json: bool) -> None:
     """Pretrain a model that memedit makes itself, unless it is there; a killed run goes on."""
     from dataclasses import replace
 
-    from memedit.cli.pretrain import print_or_tell, run_pretraining
+    from memedit.cli.pretrain import CHECKPOINT_EVERY, print_or_tell, run_pretraining
     from memedit.modeling.built_models import built_folder, describe_built_model, require_built_model
     from memedit.modeling.named_models import cache_root
 
@@ -74,7 +74,7 @@ def build_model(name: str, seed: int, as_json: bool) -> None:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     settings = replace(shipped_settings(name), seed=seed)
-    print_or_tell(run_pretraining(settings, folder, 500, as_json=as_json), as_json=as_json)
+    print_or_tell(run_pretraining(settings, folder, CHECKPOINT_EVERY), as_json=as_json)
 
 
 @models.command("pull", epilog="\b\nExample:\n  memedit models pull smollm2-135m")

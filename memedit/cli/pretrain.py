@@ -16,9 +16,12 @@ from memedit.cli.options import json_option, print_json
 from memedit.modeling.new_folder import require_new_folder
 
 if TYPE_CHECKING:
+    from memedit.pretraining.settings import PretrainingSettings
     from memedit.pretraining.training import Moment
 
-__all__ = ["pretrain"]
+__all__ = ["CHECKPOINT_EVERY", "pretrain", "print_or_tell", "run_pretraining"]
+
+CHECKPOINT_EVERY = 500
 
 _EPILOG = """\b
 Examples:
@@ -37,7 +40,7 @@ Examples:
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(min=1),
-    default=500,
+    default=CHECKPOINT_EVERY,
     show_default=True,
     help="Steps between two checkpoints.",
 )
@@ -56,36 +59,30 @@ def pretrain(*, config: Path, out: Path, seed: int | None, checkpoint_every: int
     settings = read_settings(config)
     if seed is not None:
         settings = replace(settings, seed=seed)
-    print_or_tell(run_pretraining(settings, out, checkpoint_every, as_json=as_json), as_json=as_json)
+    print_or_tell(run_pretraining(settings, out, checkpoint_every), as_json=as_json)
 
 
-def run_pretraining(settings: Any, out: Path, checkpoint_every: int, *, as_json: bool) -> dict[str, Any]:
-    """Pretrain with a progress bar and a line for each checkpoint.
+def run_pretraining(settings: PretrainingSettings, out: Path, checkpoint_every: int) -> dict[str, Any]:
+    """Pretrain with a progress bar and a line for each checkpoint, on stderr.
 
     Args:
         settings: of memedit.pretraining.
         out: the folder to write.
         checkpoint_every: steps between two checkpoints.
-        as_json: show nothing.
 
     Returns:
         What `--json` prints.
     """
-    from contextlib import nullcontext
-
     from memedit.pretraining.build import pretrain as pretrain_folder
-    from memedit.progress import NULL_PROGRESS
     from memedit.reports.progress import rich_progress
 
     def told(phase: str, moment: Moment) -> None:
-        if as_json:
-            return
         used = "".join(f", {one['share_used']:.0%} of slots used" for one in moment.usage)
         click.echo(
             f"{phase}: step {moment.step} of {moment.num_steps}, loss {moment.loss:.3f}{used}", err=True
         )
 
-    with nullcontext(NULL_PROGRESS) if as_json else rich_progress() as progress:
+    with rich_progress() as progress:
         made = pretrain_folder(settings, out, checkpoint_every=checkpoint_every, told=told, progress=progress)
     return {
         "out": str(made.folder),

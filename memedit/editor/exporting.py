@@ -8,25 +8,22 @@ How: what counts now is read from the store once; the folder appears whole or no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError
 
 from memedit.editor.base_model import base_model
 from memedit.editor.delta import write_delta
 from memedit.editor.model_card import CardContent, model_card
 from memedit.editor.overlays import composed_overlay, wearing
-from memedit.errors import StoreError, UsageError
+from memedit.errors import UsageError
 from memedit.modeling.encoding import bos_ids
+from memedit.modeling.new_folder import new_folder, require_new_folder
 from memedit.modeling.opening import OpenedModel
 from memedit.modeling.portable_folder import require_portable, save_portable
 from memedit.progress import NULL_PROGRESS, Progress
 from memedit.store import Store
-from memedit.store.durable_folder import require_free, written_folder
 
 CARD_FILE = "README.md"
 
@@ -79,19 +76,20 @@ def export_model(
         progress: told of what takes time.
 
     Raises:
-        UsageError: when `out` holds something, or the exported code would not know an option of the model.
-        StoreError: when the store cannot be read or the folder not written.
+        UsageError: when `out` holds something or cannot be written, or the exported code would not know an
+            option of the model.
+        StoreError: when the store cannot be read.
     """
-    require_free(out)
+    require_new_folder(out)
     require_portable(opened.model.config)
     overlay = composed_overlay(opened.model, store.active_patches())
     card = _card(opened, store, is_delta=False)
-    with progress.task("Writing the model", None), _written(out) as folder:
+
+    def fill(folder: Path) -> None:
         with wearing(opened.model, overlay):
             save_portable(opened.model, opened.tokenizer, folder)
-        (folder / CARD_FILE).write_text(model_card(card), encoding="utf-8")
-        files = _sizes(folder)
-    return _exported(out, "model", card, files)
+
+    return _exported(out, "model", card, fill, progress)
 
 
 def export_delta(
@@ -106,21 +104,21 @@ def export_delta(
         progress: told of what takes time.
 
     Raises:
-        UsageError: when `out` holds something, or no edit is active.
-        StoreError: when the store cannot be read or the folder not written.
+        UsageError: when `out` holds something or cannot be written, or no edit is active.
+        StoreError: when the store cannot be read.
     """
-    require_free(out)
+    require_new_folder(out)
     card = _card(opened, store, is_delta=True)
     if not any(edit.active for edit in card.edits):
         raise UsageError(
             f"store {store.path} has no active edit to export",
             remedy="`memedit log` shows all edits; `memedit export OUT` without --delta writes the model.",
         )
-    with progress.task("Writing the edits", None), _written(out) as folder:
+
+    def fill(folder: Path) -> None:
         write_delta(opened.model, store, card.base, folder)
-        (folder / CARD_FILE).write_text(model_card(card), encoding="utf-8")
-        files = _sizes(folder)
-    return _exported(out, "delta", card, files)
+
+    return _exported(out, "delta", card, fill, progress)
 
 
 def _card(opened: OpenedModel, store: Store, *, is_delta: bool) -> CardContent:
@@ -137,24 +135,14 @@ def _card(opened: OpenedModel, store: Store, *, is_delta: bool) -> CardContent:
     )
 
 
-@contextmanager
-def _written(out: Path) -> Iterator[Path]:
-    """The folder, wholly or not at all; what safetensors says of a full disk becomes one message."""
-    try:
-        with written_folder(out) as folder:
-            yield folder
-    except SafetensorError as error:
-        raise StoreError(
-            f"{out} cannot be written: {error}",
-            remedy="Free disk space or choose another folder, then try again.",
-        ) from error
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _exported(out: Path, kind: str, card: CardContent, files: dict[str, int]) -> Exported:
+def _exported(
+    out: Path, kind: str, card: CardContent, fill: Callable[[Path], None], progress: Progress
+) -> Exported:
+    """Write a folder with its card, wholly or not at all."""
+    with progress.task("Writing the folder", None), new_folder(out) as folder:
+        fill(folder)
+        (folder / CARD_FILE).write_text(model_card(card), encoding="utf-8")
+        written = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in written}
     active = tuple(edit.id for edit in card.edits if edit.active)
     return Exported(out, kind, card.base.name, card.fingerprint, active, len(card.facts), files)

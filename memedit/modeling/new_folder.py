@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from memedit.errors import UsageError
 
-__all__ = ["fsync_path", "new_folder", "require_new_folder"]
+__all__ = ["LOCK_FILE", "alone", "fsync_path", "new_folder", "put_in_place", "require_new_folder"]
+
+LOCK_FILE = "lock"
 
 
 def require_new_folder(out: Path) -> None:
@@ -61,12 +65,13 @@ def new_folder(out: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        with _alone(partial, out):
+        with alone(partial, out):
             yield from _filled(partial / "build", target)
         shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        # A full disk is safetensors' own error where it writes.
         raise UsageError(
-            f"OUT: {out} cannot be written: {error.strerror or error}",
+            f"OUT: {out} cannot be written: {getattr(error, 'strerror', None) or error}",
             remedy="Free disk space, or choose a folder that can be written.",
         ) from error
 
@@ -76,23 +81,47 @@ def _filled(build: Path, target: Path) -> Iterator[Path]:
     build.mkdir()
     try:
         yield build
-        for path in (*build.rglob("*"), build):
-            fsync_path(path)
-        require_new_folder(target)
-        if target.is_dir():
-            target.rmdir()
-        build.replace(target)
-        fsync_path(target.parent)
+        put_in_place(build, target)
     except BaseException:
         shutil.rmtree(build.parent, ignore_errors=True)
         raise
 
 
+def put_in_place(build: Path, target: Path) -> None:
+    """Give a folder that is filled its name, once all of it is on disk.
+
+    Args:
+        build: The folder, on the same disk.
+        target: Its new name; an empty folder may be there.
+    Raises:
+        UsageError: Something lies there.
+    """
+    # Some libraries make files that nobody else may read.
+    readable = build.stat().st_mode & 0o666
+    for path in (*build.rglob("*"), build):
+        if path.is_file():
+            path.chmod(readable)
+        fsync_path(path)
+    require_new_folder(target)
+    if target.is_dir():
+        target.rmdir()
+    build.replace(target)
+    fsync_path(target.parent)
+
+
 @contextmanager
-def _alone(partial: Path, out: Path) -> Iterator[None]:
+def alone(partial: Path, out: Path) -> Iterator[None]:
+    """Keep other processes from making the same folder.
+
+    Args:
+        partial: Where the lock lies.
+        out: The folder that is made, for the message.
+    Raises:
+        UsageError: Another process makes it.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(partial / "lock")
+    lock = FileLock(partial / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

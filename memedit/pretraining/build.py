@@ -14,7 +14,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from memedit.modeling.background import (
     save_background,
 )
 from memedit.modeling.encoding import prompt_ids
+from memedit.modeling.new_folder import LOCK_FILE, alone, put_in_place, require_new_folder
 from memedit.modeling.opening import BACKGROUND_FILE, quietly_loaded
 from memedit.pretraining.batches import Batches, FactBatches
 from memedit.pretraining.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -46,6 +47,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 SETTINGS_FILE = "pretraining.json"
 LOG_FILE = "log.jsonl"
 FACTS_FILE = "facts.jsonl"
+TOKENIZER_FOLDER = "tokenizer"
 BACKGROUND_FACTS = 1000
 
 
@@ -91,32 +93,36 @@ def pretrain(
     Raises:
         UsageError: when out holds a model, a value does not fit, or a checkpoint is of other settings.
     """
-    if (out / "config.json").exists():
-        raise UsageError(f"{out} holds a model already", remedy="Name another folder, or remove it.")
+    require_new_folder(out)
     quietly_loaded()
     work = out.with_name(f"{out.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
-    corpus = read_corpus(None if settings.corpus is None else Path(settings.corpus))
-    _require_same_settings(work, settings)
-    try:
-        run = _Run(settings, corpus, work, checkpoint_every, told, progress)
-        model = run.model_after_all_phases()
-    except ValueError as error:
-        raise UsageError(str(error), remedy="See docs/pretraining.md.") from error
-    model.save_pretrained(work)
-    run.tokenizer.save_pretrained(work)
-    if model.memory_tables():
-        splits = {split for phase in settings.phases for split in phase.splits}
-        facts = corpus.of(sorted(splits))
-        statistics = background_of(model, run.tokenizer, facts, seed=settings.seed, progress=progress)
-        save_background(work / BACKGROUND_FILE, statistics)
-    write_facts(work / FACTS_FILE, corpus.of(settings.phases[-1].splits))
-    (work / CHECKPOINT_FILE).unlink(missing_ok=True)
-    if out.exists():
-        # An empty folder, which rename would not replace everywhere.
-        out.rmdir()
-    work.replace(out)
+    with alone(work, out):
+        corpus = read_corpus(None if settings.corpus is None else Path(settings.corpus))
+        _require_same_settings(work, settings)
+        try:
+            run = _Run(settings, corpus, work, checkpoint_every, told, progress)
+            model = run.model_after_all_phases()
+        except ValueError as error:
+            raise UsageError(str(error), remedy="See docs/pretraining.md.") from error
+        model.save_pretrained(work)
+        run.tokenizer.save_pretrained(work)
+        _write_what_edits_need(run, model)
+        shutil.rmtree(work / TOKENIZER_FOLDER, ignore_errors=True)
+        (work / CHECKPOINT_FILE).unlink(missing_ok=True)
+    (work / LOCK_FILE).unlink(missing_ok=True)
+    put_in_place(work, out)
     return Pretrained(out, model, run.tokenizer, corpus, run.seconds)
+
+
+def _write_what_edits_need(run: _Run, model: MemoryLlamaForCausalLM) -> None:
+    """Put beside the model what its corpus looks up, and the facts that it read last."""
+    settings, corpus = run.settings, run.corpus
+    if model.memory_tables():
+        facts = corpus.of(sorted({split for phase in settings.phases for split in phase.splits}))
+        statistics = background_of(model, run.tokenizer, facts, seed=settings.seed, progress=run.progress)
+        save_background(run.work / BACKGROUND_FILE, statistics)
+    write_facts(run.work / FACTS_FILE, corpus.of(settings.phases[-1].splits))
 
 
 class _Run:
@@ -328,7 +334,7 @@ def _tokenizer(
     settings: PretrainingSettings, corpus: Corpus, work: Path, progress: Progress
 ) -> PreTrainedTokenizerBase:
     """Train the tokenizer, or read the one of a killed run."""
-    folder = work / "tokenizer"
+    folder = work / TOKENIZER_FOLDER
     if (folder / "tokenizer_config.json").is_file():
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         return found
@@ -349,7 +355,7 @@ def _tokenizer(
 
 def _require_same_settings(work: Path, settings: PretrainingSettings) -> None:
     """Refuse to go on with other settings than those that a killed run had."""
-    said: dict[str, Any] = json.loads(json.dumps(asdict(replace(settings, source=""))))
+    said: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
     path = work / SETTINGS_FILE
     if not path.is_file():
         write_durably(path, json.dumps(said, indent=2).encode())

@@ -12,7 +12,7 @@ import importlib
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,7 +126,6 @@ class PretrainingSettings:
     tokenizer_splits: tuple[str, ...] = ("core",)
     corpus: str | None = None
     seed: int = 0
-    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check_number("vocab_size", self.vocab_size, 260, math.inf, whole=True)
@@ -159,9 +158,7 @@ def shipped_settings(name: str) -> PretrainingSettings:
 def _settings(content: dict[str, Any], name: str) -> PretrainingSettings:
     try:
         phases = tuple(_made(PhaseSettings, phase, "phases") for phase in content.pop("phases", ()))
-        return _made(
-            PretrainingSettings, {"model": {}, **content, "phases": phases, "source": name}, "settings"
-        )
+        return _made(PretrainingSettings, {"model": {}, **content, "phases": phases}, "settings")
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}", remedy="See docs/pretraining.md for every key.") from error
 

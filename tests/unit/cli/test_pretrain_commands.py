@@ -7,6 +7,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from pretraining_world import WORDINGS, write_corpus
 
 from memedit.cli import cli
 from memedit.modeling.named_models import resolve_model
@@ -41,10 +42,8 @@ memory_placement = "replace"
 
 @pytest.fixture
 def config(tmp_path):
-    lines = [{"wordings": {"colour": ["The colour of {} is", "{} has the colour", "As for {}, it is"]}}]
-    lines += [["colour", subject, "red", "core"] for subject in ("Ostra", "Velm", "Quill")]
-    corpus = tmp_path / "corpus.jsonl.gz"
-    corpus.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    facts = [(subject, "red", "core") for subject in ("Ostra", "Velm", "Quill")]
+    corpus = write_corpus(tmp_path / "corpus.jsonl.gz", facts, WORDINGS[:3])
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.format(corpus=corpus.as_posix()), encoding="utf-8")
     return path

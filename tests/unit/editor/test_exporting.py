@@ -13,7 +13,6 @@ import memedit
 from memedit.errors import (
     FingerprintMismatch,
     StoreCorrupt,
-    StoreError,
     StoreTooNew,
     UsageError,
 )
@@ -151,8 +150,8 @@ def test_a_disk_that_refuses_leaves_no_folder(taught, tmp_path, monkeypatch, del
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("memedit.store.durable_folder.os.fsync", full)
-    with pytest.raises(StoreError, match="No space left on device"):
+    monkeypatch.setattr("memedit.modeling.new_folder.os.fsync", full)
+    with pytest.raises(UsageError, match="cannot be written: No space left on device"):
         taught.export(tmp_path / "there" / "out", delta=delta)
     assert list((tmp_path / "there").iterdir()) == []
 

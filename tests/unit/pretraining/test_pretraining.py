@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
+from pretraining_world import COLOURS, DEEPER_MODEL, MEMORY, MODEL, WORDINGS, write_corpus
 
 import memedit
 from memedit.errors import UsageError
 from memedit.evaluation.recall import TRAINED_WORDING
 from memedit.facts import read_facts
 from memedit.modeling import load_memory_llama, prompt_ids
+from memedit.modeling.new_folder import LOCK_FILE
 from memedit.modeling.opening import BACKGROUND_FILE
 from memedit.modeling.table_ablation import ablated
 from memedit.pretraining.batches import IGNORED, FactBatches
@@ -24,25 +26,6 @@ from memedit.pretraining.recall import ask_corpus, corpus_questions
 from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
 
 SUBJECTS = "Ostra Velm Quill Tarn Bexley Norun Saffi Ulmet Drava Pirin Yost Zell".split()
-ANSWERS = "red blue green gold black white".split()
-WORDINGS = ["The colour of {} is", "{} has the colour", "As for colour, {} is", "People paint {} in"]
-MODEL = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-MEMORY = {
-    "memory_layers": [1],
-    "memory_num_keys": 16,
-    "memory_key_dim": 8,
-    "memory_heads": 4,
-    "memory_top_k": 4,
-    "memory_query_norm": "halves",
-    "memory_temperature": 10.0,
-}
 DENSE = PhaseSettings("dense", trains="dense", splits=("core",), exposures=4, batch_rows=4, warmup_steps=2)
 VALUES = PhaseSettings(
     "memory",
@@ -61,12 +44,11 @@ VALUES = PhaseSettings(
 
 @pytest.fixture
 def corpus_file(tmp_path):
-    lines = [{"wordings": {"colour": WORDINGS}}]
-    for index, subject in enumerate(SUBJECTS):
-        lines.append(["colour", subject, ANSWERS[index % 6], "core" if index < 7 else "slots"])
-    path = tmp_path / "corpus.jsonl.gz"
-    path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-    return path
+    facts = [
+        (subject, COLOURS[index % 6], "core" if index < 7 else "slots")
+        for index, subject in enumerate(SUBJECTS)
+    ]
+    return write_corpus(tmp_path / "corpus.jsonl.gz", facts)
 
 
 @pytest.fixture
@@ -110,7 +92,8 @@ def test_a_killed_run_goes_on_to_the_bit(settings, tmp_path, phase, step):
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
     assert not (tmp_path / "out.partial").exists()
-    assert not (tmp_path / "out" / CHECKPOINT_FILE).exists()
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not left & {CHECKPOINT_FILE, LOCK_FILE, "tokenizer"}
 
 
 def test_values_alone_move_in_a_phase_of_values(settings, tmp_path):
@@ -150,9 +133,7 @@ def test_it_learns_and_the_knowledge_is_in_the_table(settings, tmp_path, rule):
 def test_a_pretrained_model_takes_edits_and_gives_them_back(settings, tmp_path):
     values = replace(VALUES, exposures=40, mixed_share=0.58, full_loss_every=0)
     dense = replace(DENSE, exposures=80, learning_rate=5e-3, full_loss_every=4)
-    # A block above the memory, which carries it on to the answer's later tokens.
-    model = {**MODEL, "num_hidden_layers": 3}
-    longer = replace(settings, model=model, phases=(dense, values), vocab_size=400)
+    longer = replace(settings, model=DEEPER_MODEL, phases=(dense, values), vocab_size=400)
     made = pretrain(longer, tmp_path / "out")
     ids = torch.tensor([made.tokenizer("The colour of Ostra is")["input_ids"]])
     with torch.no_grad():
@@ -161,7 +142,7 @@ def test_a_pretrained_model_takes_edits_and_gives_them_back(settings, tmp_path):
     records = [
         {
             "prompt": f"The colour of {subject} is",
-            "target": ANSWERS[index],
+            "target": COLOURS[index],
             "subject": subject,
             "paraphrases": [wording.replace("{}", subject) for wording in WORDINGS[1:]],
         }
@@ -195,7 +176,7 @@ def test_other_settings_are_refused_where_a_run_was_killed(settings, tmp_path):
 def test_a_finished_model_is_not_overwritten(settings, tmp_path):
     short = replace(settings, phases=(replace(DENSE, exposures=1),))
     pretrain(short, tmp_path / "out")
-    with pytest.raises(UsageError, match="holds a model already"):
+    with pytest.raises(UsageError, match="OUT must be a new or empty folder"):
         pretrain(short, tmp_path / "out")
 
 
@@ -239,6 +220,15 @@ def test_a_dataset_is_read_by_datasets(tmp_path):
     made = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["one", "two"]})})
     made.save_to_disk(tmp_path / "data")
     assert read_texts(f"hf:{tmp_path / 'data'}:train") == ["one", "two"]
+
+
+def test_two_processes_do_not_train_into_one_folder(settings, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    with (
+        FileLock(tmp_path / "out.partial" / LOCK_FILE),
+        pytest.raises(UsageError, match="another process is writing"),
+    ):
+        pretrain(settings, tmp_path / "out")
 
 
 def test_batches_are_the_same_every_time_and_hold_every_fact(settings, tmp_path, corpus_file):

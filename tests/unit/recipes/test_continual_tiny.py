@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib
+import itertools
 import json
 
 import pytest
 import torch
+from pretraining_world import COLOURS, DEEPER_MODEL, MEMORY, write_corpus
 
 from memedit.modeling.opening import open_model
 from memedit.pretraining.build import pretrain
@@ -15,25 +16,6 @@ from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
 
 NAMES = "Ostra Velm Quill Tarn Bexley Norun Saffi Ulmet Drava Pirin Yost Zell Kamor Luth Ebral Fisk Gond Hame"
 SPLITS = ("core", "slots-dev", "slots-test", "inject-dev", "inject-test")
-COLOURS = "red blue green gold black white".split()
-WORDINGS = ["The colour of {} is", "{} has the colour", "As for colour, {} is", "People paint {} in"]
-MODEL = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-MEMORY = {
-    "memory_layers": [1],
-    "memory_num_keys": 16,
-    "memory_key_dim": 8,
-    "memory_heads": 4,
-    "memory_top_k": 4,
-    "memory_query_norm": "halves",
-    "memory_temperature": 10.0,
-}
 DENSE = PhaseSettings("dense", trains="dense", exposures=60, batch_rows=8, warmup_steps=2, learning_rate=5e-3)
 VALUES = PhaseSettings(
     "memory",
@@ -55,13 +37,12 @@ VALUES = PhaseSettings(
 def made(tmp_path_factory):
     """A corpus file and a model whose table holds two of its splits."""
     folder = tmp_path_factory.mktemp("continual")
-    lines = [{"wordings": {"colour": WORDINGS}}]
-    for index, name in enumerate(f"{first} {split[-4:]}" for split in SPLITS for first in NAMES.split()):
-        split = SPLITS[index // len(NAMES.split())]
-        lines.append(["colour", name, COLOURS[(5 * index + index // 7) % 6], split])
-    corpus = folder / "corpus.jsonl.gz"
-    corpus.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-    settings = PretrainingSettings(MODEL, (DENSE, VALUES), vocab_size=320, corpus=str(corpus))
+    facts = [
+        (f"{first} {split[-4:]}", COLOURS[(5 * index + index // 7) % 6], split)
+        for index, (split, first) in enumerate(itertools.product(SPLITS, NAMES.split()))
+    ]
+    corpus = write_corpus(folder / "corpus.jsonl.gz", facts)
+    settings = PretrainingSettings(DEEPER_MODEL, (DENSE, VALUES), vocab_size=320, corpus=str(corpus))
     pretrain(settings, folder / "seed-0")
     return corpus, folder / "seed-0"
 
