@@ -177,12 +177,20 @@ def counterfact_candidates(data: Path, *, is_true: bool) -> list[Candidate]:
     return _candidates("counterfact", kept)
 
 
+def _zsre_facts(data: Path) -> tuple[Fact, ...]:
+    path = data / "zsre_mend.json"
+    return tuple(read_records(path, format="zsre", target_convention="answers", skip_bad=True).facts)
+
+
+def zsre_as_published(data: Path) -> list[Candidate]:
+    """ZsRE with its true answers; the rephrased question is its held-out wording, as MEND and ROME ask it."""
+    return _candidates("zsre", iter(_zsre_facts(data)))
+
+
 def zsre_candidates(data: Path) -> list[Candidate]:
     """ZsRE with its true answers; the rephrased question is held out in the form that is never taught."""
-    path = data / "zsre_mend.json"
-    facts = read_records(path, format="zsre", target_convention="answers", skip_bad=True).facts
     turned = []
-    for fact in facts:
+    for fact in _zsre_facts(data):
         cores = [core for text in fact.probes.paraphrases if (core := question_core(text))]
         questions = tuple(asked_otherwise(core) for core in cores if mention_span(core, fact.subject))
         turned.append(replace(fact, probes=replace(fact.probes, paraphrases=(), questions=questions)))

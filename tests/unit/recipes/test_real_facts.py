@@ -251,6 +251,19 @@ def test_counterfactual_facts_replace_what_is_true(recipe, monkeypatch, data, tm
     assert not {fact.subject for fact in facts} & {fact.subject for fact in kept}
 
 
+def test_zsre_as_published_holds_out_its_rephrased_question(recipe, monkeypatch, data, tmp_path):
+    from memedit.facts import read_facts
+
+    options = ("--num", "5", "--split", "test", "--kind", "zsre")
+    monkeypatch.setattr(recipe.main, "Base", lambda model: Base({}, "Dutch"))
+    code, manifest = run(recipe, monkeypatch, data, tmp_path / "out", *options)
+    assert code == 0
+    assert manifest["by_source"] == {"zsre": 5}
+    facts = read_facts(tmp_path / "out" / "facts.jsonl")
+    assert all(len(fact.probes.paraphrases) == 1 and not fact.probes.questions for fact in facts)
+    assert all(fact.probes.paraphrases[0].startswith("Q: ") for fact in facts)
+
+
 def test_too_few_facts_are_said(recipe, monkeypatch, data, tmp_path, capsys):
     command = ["--data", str(data), "--out", str(tmp_path / "out"), "--num", "200", "--no-ask"]
     monkeypatch.setattr("sys.argv", ["x", *command, "--split", "test", "--kind", "counterfactual"])
