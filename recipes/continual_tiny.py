@@ -14,7 +14,7 @@ Command:   python recipes/pretrain_tiny.py --out dev.json --models dev --split s
            python recipes/continual_tiny.py --dev dev/seed-100 --models tiny-models/seed-* \
                --out continual.json --plot continual.png
            ... --table prints the table of a file; --smoke: two facts a batch, one setting a method
-Time:      43 minutes on one core that other work shared; a killed run goes on with the same command.
+Time:      20 minutes on one core; a killed run goes on with the same command.
 Result:    docs/results.md
 """
 

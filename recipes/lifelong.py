@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if record.values["final"] is None:
         with memedit.open(options.store, model=options.model) as editor:
             run(editor, facts, plan, record)
-        record.save(made_with=made_with())
+        record.save(made_with=made_with("lifelong.py"))
     if options.plot:
         from lifelong_figures import draw
 

@@ -156,7 +156,7 @@ def _place(batch: int, update: int) -> Values:
     return {"batch": batch, "update": update}
 
 
-def made_with(recipe: str = "lifelong.py") -> Values:
+def made_with(recipe: str) -> Values:
     """The command, the commit, the versions and when.
 
     Args:

@@ -10,7 +10,7 @@ How: memedit.pretraining, as `memedit pretrain` runs it. A killed run goes on wi
 Command:   python recipes/pretrain_tiny.py --out tiny-results.json --models tiny-models
            ... --split slots-dev --seeds 100    to choose settings
            ... --smoke    one exposure of a few hundred facts, to see that everything works
-Time:      about 7 minutes a seed on one core of a 2024 server, 10 where others use it too; --smoke 1 minute.
+Time:      8 minutes a seed on one core of a 2024 server, 6 of them training; --smoke 1 minute.
 Result:    for each seed: recall of 2,723 facts .98 or more in trained and .95 in held-out wordings, a quarter
            of it with the table zeroed (what is to be guessed), and the dense part's facts within 3 points;
            docs/results.md has the numbers.
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = pretrain(settings, options.models / f"seed-{seed}", progress=progress)
         found = measured(made, options.split, limit=50 if options.smoke else None)
         found["seconds_in_all"] = round(time.perf_counter() - started, 1)
-        record.save(seeds={**record.values["seeds"], str(seed): found}, made_with=made_with())
+        record.save(seeds={**record.values["seeds"], str(seed): found}, made_with=made_with("pretrain_tiny.py"))
         print(f"seed {seed}: {line(found)}", flush=True)
     return 0
 

@@ -288,11 +288,10 @@ def resolve_model(model: str | os.PathLike[str], progress: Progress = NULL_PROGR
     if text in NAMED_MODELS:
         return pull(text, progress)
     folder = Path(text).expanduser()
-    # A folder of that name that lies here is what its owner means.
-    if text in BUILT_MODELS and not folder.exists():
-        return resolve_built_model(text, cache_root())
-    if folder.exists():
+    if _names_folder(text):
         return _checked_folder(folder)
+    if text in BUILT_MODELS:
+        return resolve_built_model(text, cache_root())
     if (
         isinstance(model, os.PathLike)
         or text.startswith((".", "/", "~"))
@@ -321,8 +320,15 @@ def lasting_name(model: str | os.PathLike[str]) -> str:
         A local folder as an absolute path; a named model or a hub id as it is.
     """
     text = os.fspath(model)
+    if text in NAMED_MODELS or not _names_folder(text):
+        return text
+    return str(Path(text).expanduser().resolve())
+
+
+def _names_folder(text: str) -> bool:
+    """Whether a folder is meant: a model of a built model's name that lies here is what its owner means."""
     folder = Path(text).expanduser()
-    return str(folder.resolve()) if text not in NAMED_MODELS and folder.exists() else text
+    return (folder / "config.json").is_file() if text in BUILT_MODELS else folder.exists()
 
 
 def _checked_folder(folder: Path) -> Path:

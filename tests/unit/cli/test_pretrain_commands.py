@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from pretraining_world import WORDINGS, write_corpus
 
 from memedit.cli import cli
-from memedit.modeling.named_models import resolve_model
+from memedit.modeling.named_models import lasting_name, resolve_model
 from memedit.pretraining.settings import read_settings
 
 CONFIG = """
@@ -112,7 +114,14 @@ def test_a_built_model_has_a_name(config, tmp_path, monkeypatch):
     assert made.exit_code == 0, made.output
     assert json.loads(run("models", "build", "tiny", "--json").stdout)["built"] is True
     assert json.loads(run("models", "list", "--json").stdout)["built"][0]["size_bytes"] > 0
-    assert resolve_model("tiny") == tmp_path / "cache" / "models" / "tiny"
+    built = tmp_path / "cache" / "models" / "tiny"
+    assert resolve_model("tiny") == built
+    here = tmp_path / "here"
+    (here / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert (resolve_model("tiny"), lasting_name("tiny")) == (built, "tiny")  # any folder is not a model
+    shutil.copytree(built, here / "tiny", dirs_exist_ok=True)
+    assert (resolve_model("tiny"), lasting_name("tiny")) == (Path("tiny"), str(here / "tiny"))
 
 
 def test_only_known_models_are_built():
