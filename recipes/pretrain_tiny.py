@@ -135,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = pretrain(settings, options.models / f"seed-{seed}", progress=progress)
         found = measured(made, options.split, limit=50 if options.smoke else None)
         found["seconds_in_all"] = round(time.perf_counter() - started, 1)
-        record.save(seeds={**record.values["seeds"], str(seed): found}, made_with=made_with("pretrain_tiny.py"))
+        seeds = {**record.values["seeds"], str(seed): found}
+        record.save(seeds=seeds, made_with=made_with("pretrain_tiny.py"))
         print(f"seed {seed}: {line(found)}", flush=True)
     return 0
 
