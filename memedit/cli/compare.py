@@ -93,7 +93,7 @@ Stopped by Ctrl-C or a crash, the same command goes on where it was. Exit codes:
 @click.option(
     "--background",
     type=_FILE,
-    help="Text that stands for what must not change, for calibrating a model on first use.",
+    help="Text that stands for what must not change, for calibrating a plain Llama on first use.",
 )
 @click.option("--plot", type=_NEW_FILE, help="Draw learning against forgetting, as .png, .svg or .pdf.")
 @json_option("before, methods, equal_learning, tuning, facts, failed and more (docs/compare.md)")

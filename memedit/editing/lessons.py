@@ -13,9 +13,10 @@ from memedit_kernels.slot_rows import slot_rows
 from torch import Tensor
 
 from memedit.editing.frozen_blocks import FrozenBlocks, PrefixKeys
+from memedit.editing.output_path import OutputPath
 from memedit.editing.row_states import RowState
 from memedit.editing.rows import TeachingRow
-from memedit.modeling import Overlay, gated_look_ups
+from memedit.modeling import MemoryLayer, Overlay, gated_look_ups
 from memedit.modeling.token_tree import token_trees
 from memedit.progress import NULL_PROGRESS, Progress
 
@@ -33,6 +34,7 @@ class Lesson:
             trained.
         answer: int64 [answer], the tokens to learn.
         answer_start: index in hidden of the token that predicts the first of them.
+        gates: [time, value_dim], what the layer's output path multiplies a bag with; None = nothing.
     """
 
     fact: int
@@ -42,6 +44,7 @@ class Lesson:
     weights: Tensor
     answer: Tensor
     answer_start: int
+    gates: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _OpenRow:
     first: int
     slots: Tensor
     weights: Tensor
+    gates: Tensor | None
 
 
 @torch.no_grad()
@@ -62,7 +66,7 @@ def make_lessons(
     blocks: FrozenBlocks,
     overlay: Overlay,
     slots: Tensor,
-    heads: int,
+    memory: MemoryLayer,
     progress: Progress = NULL_PROGRESS,
 ) -> list[Lesson]:
     """Cut rows into prefixes and lessons.
@@ -74,13 +78,17 @@ def make_lessons(
         overlay: everything that will be written when the edit is done: earlier edits, and this one
             with zeros.
         slots: int64 [selected], ascending: the slots that are trained.
-        heads: heads of the memory layer.
+        memory: the memory layer.
         progress: told of rows done.
 
     Returns:
         The lessons; rows at which no gate opens for a trained slot are left out, for they cannot be taught.
     """
-    opened = [_open_row(row, state, overlay, slots, heads) for row, state in zip(rows, states, strict=True)]
+    output = OutputPath(memory)
+    opened = [
+        _open_row(row, state, overlay, slots, memory.heads, output)
+        for row, state in zip(rows, states, strict=True)
+    ]
     usable = [row for row in opened if row is not None]
     lessons: list[Lesson | None] = [None] * len(usable)
     with progress.task("Preparing the training rows", len(usable)) as task:
@@ -96,7 +104,7 @@ def make_lessons(
 
 
 def _open_row(
-    row: TeachingRow, state: RowState, overlay: Overlay, slots: Tensor, heads: int
+    row: TeachingRow, state: RowState, overlay: Overlay, slots: Tensor, heads: int, output: OutputPath
 ) -> _OpenRow | None:
     found = gated_look_ups(overlay, state.slots, state.weights, state.queries, heads)
     written, gated = found.rows, found.weights
@@ -105,12 +113,13 @@ def _open_row(
     first = int(opens[0]) if len(opens) else len(state.hidden)
     if first >= row.encoded.num_prompt:
         return None
-    earlier = _earlier_edits(overlay, written, gated).to(state.hidden.dtype)
-    return _OpenRow(row, state.hidden + earlier, first, state.slots[first:], trained[first:])
+    earlier = output(_earlier_edits(overlay, written, gated), state.gates, state.hidden.dtype)
+    gates = None if state.gates is None else state.gates[first:].clone()
+    return _OpenRow(row, state.hidden + earlier, first, state.slots[first:], trained[first:], gates)
 
 
 def _earlier_edits(overlay: Overlay, written: Tensor, gated: Tensor) -> Tensor:
-    """What rows already written add, fp32 [time, dim] (trained rows hold zeros or their old values)."""
+    """What rows already written sum to, fp32 [time, dim] (trained rows hold zeros or their old values)."""
     values = overlay.values_at(written.clamp(min=0))
     return (values * gated.masked_fill(written < 0, 0.0)[..., None]).sum(-2)
 
@@ -125,4 +134,5 @@ def _lesson(opened: _OpenRow, prefix: PrefixKeys) -> Lesson:
         weights=opened.weights,
         answer=torch.tensor(encoded.answer_ids),
         answer_start=encoded.num_prompt - 1 - opened.first,
+        gates=opened.gates,
     )

@@ -16,6 +16,7 @@ from memedit.editing.delta import Delta
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import make_lessons
+from memedit.editing.output_path import OutputPath
 from memedit.editing.row_states import RowState, memory_block, route_subjects, row_states
 from memedit.editing.rows import TeachingRow, TeachingRows, teaching_rows
 from memedit.editing.selection import Selection, SelectionSettings, SlotSelector
@@ -111,7 +112,7 @@ def plan_edit(
         num_questions=settings.num_questions,
         num_decoys=settings.num_decoys,
     )
-    taken, chosen = _taken(model.overlay(), rows.subjects), settings.selection
+    taken, chosen = _taken(model.overlay(model.edited_table), rows.subjects), settings.selection
     if chosen.ranking != "contrast":
         selection = select_for_edit(
             row_states(model, rows.rows, progress),
@@ -131,7 +132,7 @@ def plan_edit(
         heads=memory.heads,
         settings=chosen,
     )
-    selection = selector.select(taken, _written_before(model.overlay(), rows.subjects))
+    selection = selector.select(taken, _written_before(model.overlay(model.edited_table), rows.subjects))
     return EditPlan(tuple(facts), rows, selection)
 
 
@@ -212,19 +213,20 @@ def _train_group(
     rows = [plan.rows.rows[index] for index in group.rows]
     states = row_states(model, rows, progress)
     release_freed_memory()
-    blocks = FrozenBlocks(model, layer + 1)
-    lessons = make_lessons(rows, states, blocks, overlay, slots, memory.heads, progress)
+    output, blocks = OutputPath(memory), FrozenBlocks(model, layer + 1)
+    lessons = make_lessons(rows, states, blocks, overlay, slots, memory, progress)
     vectors = SharedVectors(
         slots,
         _sharing(owners),
         _with_several_facts(rows, owners),
         model.config.value_dim,
         settings.training,
-        _residual_rms(rows, states),
+        _residual_rms(rows, states) / output.gain(_gates(rows, states)),
     )
     del states
     trained = train_delta(
         lessons,
+        output,
         blocks,
         vectors,
         num_facts=len(plan.facts),
@@ -242,6 +244,12 @@ def _residual_rms(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> fl
     pairs = zip(rows, states, strict=True)
     last = torch.stack([state.hidden[row.subject_last] for row, state in pairs]).float()
     return float(last.square().mean(-1).sqrt().median())
+
+
+def _gates(rows: Sequence[TeachingRow], states: Sequence[RowState]) -> list[Tensor]:
+    """The output gates at the subjects' last tokens; none where the output is not gated."""
+    pairs = zip(rows, states, strict=True)
+    return [state.gates[row.subject_last] for row, state in pairs if state.gates is not None]
 
 
 def _sharing(owners: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Row states: what the frozen lower blocks make of rows, computed once per edit.
 
-Everything below the first memory layer is frozen, so its output and that layer's routing never change while a
-patch is trained.
+Edits write to the last memory layer. Everything below is frozen, so its output and that layer's routing never
+change while a patch is trained.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memedit.editing.rows import TeachingRow
+from memedit.errors import UsageError
 from memedit.modeling import MemoryLayer, MemoryLlamaForCausalLM
 from memedit.modeling.lower_blocks import tree_ffn_inputs
 from memedit.modeling.memory_layer import TokenRouting
@@ -27,31 +28,34 @@ class RowState:
         slots: int64 [time, heads * k].
         weights: fp32 [time, heads * k].
         queries: fp16 [time, heads * key_dim]: as many as hidden, and a discriminant sees no difference.
+        gates: [time, value_dim], what the layer's output path multiplies a bag with; None = nothing.
     """
 
     hidden: Tensor
     slots: Tensor
     weights: Tensor
     queries: Tensor
+    gates: Tensor | None = None
 
 
 def memory_block(model: MemoryLlamaForCausalLM) -> tuple[int, MemoryLayer]:
     """Return index and memory layer of the block that edits write to.
 
     Raises:
-        ValueError: when the model has not exactly one memory layer, or its rows do not reach the residual
-            stream as they are.
+        UsageError: when the model has no memory layer, or its slots are experts.
     """
-    layers = model.memory_layers()
-    if len(layers) != 1:
-        raise ValueError(f"model: got {len(layers)} memory layers, expected 1: edits write to one layer")
-    ((index, memory),) = layers.items()
-    if memory.output_projection is not None or model.config.memory_variant != "values":
-        raise ValueError(
-            "model: got a memory layer with an output projection or experts, expected plain value rows: an "
-            "edit's rows are added to the residual stream as they are"
+    if not model.config.memory_layers:
+        raise UsageError(
+            "the model has no memory layer: there is nothing that an edit could write to",
+            remedy="Give the plain Llama, which memedit retrofits, or a model with memory_layers.",
         )
-    return index, memory
+    if model.config.memory_variant != "values":
+        raise UsageError(
+            f'the model has memory_variant "{model.config.memory_variant}": an expert\'s activation would '
+            "scale what an edit writes",
+            remedy='Edit a model with memory_variant "values".',
+        )
+    return model.edited_layer, model.memory_layers()[model.edited_layer]
 
 
 @torch.no_grad()
@@ -66,9 +70,15 @@ def row_states(
             residual, normalised = tree_ffn_inputs(model, layer, tree)
             routing = memory.route_windows(tree.windows(normalised, memory.window))
             hidden = _unwritten(model, layer, residual, normalised, routing)
-            parts = (hidden, routing.slots, routing.weights, routing.queries.half())
+            gates, queries = memory.output_gates(normalised), routing.queries.half()
             for index, path in zip(tree.rows, tree.paths, strict=True):
-                found[index] = RowState(*(part[path] for part in parts))
+                found[index] = RowState(
+                    hidden[path],
+                    routing.slots[path],
+                    routing.weights[path],
+                    queries[path],
+                    None if gates is None else gates[path],
+                )
             task.advance(len(tree.rows))
     return [state for state in found if state is not None]
 
@@ -77,10 +87,12 @@ def _unwritten(
     model: MemoryLlamaForCausalLM, layer: int, residual: Tensor, normalised: Tensor, routing: TokenRouting
 ) -> Tensor:
     """The memory block's output as if nothing were written: its FFN, where it has one, and the base rows."""
-    block, (table,) = model.model.layers[layer], model.memory_tables()
-    hidden = residual if block.mlp is None else residual + block.mlp(normalised)
-    base = table.base_bag(routing.slots, routing.weights)
-    return hidden if base is None else hidden + base.to(hidden.dtype)
+    block, table = model.model.layers[layer], model.memory_tables()[model.edited_table]
+    hidden: Tensor = residual if block.mlp is None else residual + block.mlp(normalised)
+    if table.is_silent(reads_written=False):
+        return hidden
+    base: Tensor = block.memory(normalised, table, routing, reads_written=False)
+    return hidden + base
 
 
 @dataclass(frozen=True)

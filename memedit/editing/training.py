@@ -27,6 +27,7 @@ from memedit.editing.delta import Delta
 from memedit.editing.freed_memory import release_freed_memory
 from memedit.editing.frozen_blocks import FrozenBlocks, round_up
 from memedit.editing.lessons import Lesson
+from memedit.editing.output_path import OutputPath
 from memedit.progress import NULL_PROGRESS, Progress
 
 _SMALL_BATCH = 8
@@ -91,8 +92,8 @@ class SharedVectors:
         apart: bool [rows], the rows that have a part of their own.
         dim: width of a row.
         settings: learning rates and decays.
-        residual_rms: root mean square of the residual stream that the rows are added to: the unit of the
-            learning rate.
+        unit: of the learning rate: root mean square of the residual stream that the rows are added to, by
+            the gain of the output path that leads there.
     """
 
     def __init__(
@@ -102,10 +103,10 @@ class SharedVectors:
         apart: Tensor,
         dim: int,
         settings: TrainingSettings,
-        residual_rms: float,
+        unit: float,
     ) -> None:
         num_owners, num_own = int(owners.max()) + 1 if len(owners) else 0, int(apart.sum())
-        self.slots, self.owners, self.settings, self.residual_rms = slots, owners, settings, residual_rms
+        self.slots, self.owners, self.settings, self.unit = slots, owners, settings, unit
         self.vectors = torch.zeros(num_owners, dim, device=slots.device)
         self.own = torch.zeros(num_own, dim, device=slots.device)
         self.own_place = torch.full_like(owners, -1).masked_scatter(apart, torch.arange(num_own))
@@ -149,6 +150,7 @@ class SharedVectors:
 
 def train_delta(
     lessons: Sequence[Lesson],
+    output: OutputPath,
     blocks: FrozenBlocks,
     rows: SharedVectors,
     *,
@@ -162,6 +164,7 @@ def train_delta(
 
     Args:
         lessons: what is taught; every fact with at least one lesson can be learned.
+        output: the memory layer's output path.
         blocks: the frozen blocks above the memory layer.
         rows: the rows that are trained, changed in place.
         num_facts: facts in the batch, those without a lesson included.
@@ -183,12 +186,12 @@ def train_delta(
             if not due:
                 task.advance((settings.max_epochs - epoch) * len(lessons))
                 break
-            rate = settings.learning_rate * rows.residual_rms * (1 - epoch / settings.max_epochs)
+            rate = settings.learning_rate * rows.unit * (1 - epoch / settings.max_epochs)
             lengths = [len(lessons[at].hidden) for at in due]
             total = 0.0
             for batch in shuffled_batches(lengths, size, generator):
                 chosen = [due[at] for at in batch]
-                tokens = _step([lessons[at] for at in chosen], blocks, rows, rate)
+                tokens = _step([lessons[at] for at in chosen], output, blocks, rows, rate)
                 course.seen(chosen, [float(loss.max()) for loss in tokens])
                 total += sum(float(loss.mean()) for loss in tokens)
                 task.advance(len(batch))
@@ -209,7 +212,9 @@ def _batch_size(num_lessons: int, settings: TrainingSettings) -> int:
     return min(settings.batch_rows, max(_SMALL_BATCH, num_lessons // _STEPS_PER_PASS))
 
 
-def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedVectors, rate: float) -> list[Tensor]:
+def _step(
+    batch: Sequence[Lesson], output: OutputPath, blocks: FrozenBlocks, rows: SharedVectors, rate: float
+) -> list[Tensor]:
     """One forward, backward and update; returns each lesson's loss per answer token, before the update."""
     longest = round_up(max(len(lesson.hidden) for lesson in batch), 4)
     hidden, slots, weights = (
@@ -219,13 +224,14 @@ def _step(batch: Sequence[Lesson], blocks: FrozenBlocks, rows: SharedVectors, ra
     slots, weights = slots.flatten(0, 1), weights.flatten(0, 1)
     touched = rows.touched(slots, weights)
     overlay = rows.read(touched)
-    written = slot_bag(slots, weights, overlay=overlay).view(hidden.shape)
+    written = slot_bag(slots, weights, overlay=overlay).view(*hidden.shape[:2], -1)
     grad_written, counts = torch.empty_like(written), [len(lesson.answer) for lesson in batch]
     losses: list[Tensor] = []
     # In fp32 two parts, one after the other, hold what a whole batch holds in bf16.
     for part in torch.arange(len(batch)).chunk(hidden.element_size() // 2):
         leaf = written[part].requires_grad_()
-        loss = _losses([batch[at] for at in part], blocks, hidden[part] + leaf.to(hidden.dtype))
+        added = output(leaf, _gates([batch[at] for at in part], longest), hidden.dtype)
+        loss = _losses([batch[at] for at in part], blocks, hidden[part] + added)
         (grad_written[part],) = torch.autograd.grad(loss.sum() / sum(counts), leaf)
         losses.append(loss.detach())
     rows.step(touched, slot_gradient(grad_written.flatten(0, 1), slots, weights, overlay.slots), rate)
@@ -242,6 +248,11 @@ def _losses(batch: Sequence[Lesson], blocks: FrozenBlocks, hidden: Tensor) -> Te
     read = out[lines, places]
     read = torch.cat([read, read.new_zeros(round_up(len(read), 32) - len(read), read.shape[-1])])
     return functional.cross_entropy(blocks.logits(read)[: len(answers)], answers, reduction="none")
+
+
+def _gates(batch: Sequence[Lesson], longest: int) -> Tensor | None:
+    given = [_padded(lesson.gates, longest) for lesson in batch if lesson.gates is not None]
+    return torch.stack(given) if given else None
 
 
 def _padded(part: Tensor, length: int) -> Tensor:

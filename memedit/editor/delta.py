@@ -86,7 +86,7 @@ def load_delta(
         progress: told of what takes time.
 
     Returns:
-        The model with the edits, in evaluation mode; `set_overlay(0, None)` takes them off.
+        The model with the edits, in evaluation mode; `set_overlay(model.edited_table, None)` takes them off.
 
     Raises:
         FingerprintMismatch: when the edits were made for another model; both fingerprints are named.
@@ -107,7 +107,7 @@ def load_delta(
             remedy=f"Give the base model that they were made for ({config['base_model']}), in the type of "
             'its file (dtype="auto").',
         )
-    built.set_overlay(0, composed_overlay(built, _patches(config, folder)))
+    built.set_overlay(built.edited_table, composed_overlay(built, _patches(config, folder)))
     built.eval()  # type: ignore[no-untyped-call]
     return built
 

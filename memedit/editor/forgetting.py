@@ -128,7 +128,7 @@ def _without(
     table = TablePatch(
         np.empty(0, np.int64), np.empty((0, config.value_dim), np.float32), np.empty(0, np.int64)
     )
-    return None, Patch((table,) * config.num_memory_tables), kept
+    return None, Patch((table,)), kept
 
 
 def _each_once(stored: Sequence[StoredFact]) -> list[StoredFact]:

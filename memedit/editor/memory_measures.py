@@ -31,28 +31,24 @@ def health(subject: Subject) -> Evaluation:
     """
     states = subject.states
     written = [
-        WrittenRows(edit, table.slots, table.delta, _subjects(patch.owners, table.owners), number, table.rows)
+        WrittenRows(edit, table.slots, table.delta, _subjects(patch.owners, table.owners), rows=table.rows)
         for edit, patch in zip(states.edits(subject.name), states.patches(subject.name), strict=True)
-        for number, table in enumerate(patch.tables)
+        for table in patch.tables
     ]
-    config = states.opened.model.config
-    num_slots = [config.num_slots] * config.num_memory_tables
-    bases = {
-        number: table.values
-        for number, table in enumerate(states.opened.model.memory_tables())
-        if table.values is not None
-    }
+    model = states.opened.model
+    num_slots, base = [model.config.num_slots], model.memory_tables()[model.edited_table].values
+    bases = {} if base is None else {0: base}
     rms = None if bases else states.remembered("base", f"residual-rms/{subject.text}", _residual_rms(subject))
     return memory_health(written, num_slots=num_slots, base_rows=bases, residual_rms=rms)
 
 
 def _residual_rms(subject: Subject) -> Callable[[], float]:
-    """What measures how large the residual stream is at the first memory layer."""
+    """What measures how large the residual stream is at the memory layer that edits write to."""
     opened = subject.states.opened
 
     def measure() -> float:
         ids = text_chunks(opened.tokenizer, opened.model.config, subject.text)[0]
-        return residual_rms(opened.model, min(opened.model.memory_layers()), torch.tensor([ids]))
+        return residual_rms(opened.model, opened.model.edited_layer, torch.tensor([ids]))
 
     return measure
 

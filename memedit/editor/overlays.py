@@ -12,8 +12,8 @@ from memedit.store import DISCRIMINANT_TYPE, Owner, Patch, TablePatch, compose, 
 
 
 def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) -> Overlay | None:
-    """Sum patches, in journal order, to the overlay of a model with one value table; None for nothing."""
-    composition = compose(patches, model.config.value_dim, model.config.num_memory_tables)
+    """Sum patches, in journal order, to the overlay of the table that edits write to; None for nothing."""
+    composition = compose(patches, model.config.value_dim, num_tables=1)
     (table,) = composition.tables
     shares_rows = len(table.delta) < table.num_slots
     if table.num_slots == 0:
@@ -33,12 +33,12 @@ def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) ->
 @contextmanager
 def wearing(model: MemoryLlamaForCausalLM, overlay: Overlay | None) -> Iterator[None]:
     """Give the model another overlay for the length of a `with` block, then the former one back."""
-    before = model.overlay()
-    model.set_overlay(0, overlay)
+    before = model.overlay(model.edited_table)
+    model.set_overlay(model.edited_table, overlay)
     try:
         yield
     finally:
-        model.set_overlay(0, before)
+        model.set_overlay(model.edited_table, before)
 
 
 def patch_of(plan: EditPlan, delta: Delta, metadata: dict[str, str]) -> Patch:

@@ -172,16 +172,13 @@ def _routings_of(model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]]) -
 def _hooked(
     model: MemoryLlamaForCausalLM, note: Callable[[int, nn.Module, tuple[Any, ...]], None]
 ) -> Iterator[None]:
-    """Tell `note` of the layer and the arguments of every memory layer that is run in a `with` block."""
-    handles = [
-        memory.register_forward_pre_hook(partial(note, layer))
-        for layer, memory in model.memory_layers().items()
-    ]
+    """Tell `note` of layer and arguments of the memory layer that reads what was written, while it lasts."""
+    layer = model.edited_layer
+    handle = model.memory_layers()[layer].register_forward_pre_hook(partial(note, layer))
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 def _open_gates(
@@ -210,7 +207,7 @@ def trace(heard: Sequence[Spoken], patches: Mapping[str, Patch]) -> tuple[Source
 
     Args:
         heard: open gates.
-        patches: the patches that the model wore, by edit, in journal order; of models with one value table.
+        patches: the patches that the model wore, by edit, in journal order.
 
     Returns:
         The sources, the largest share first.

@@ -190,7 +190,7 @@ class Revising:
     def _restore(self) -> None:
         """Compose the active edits into the model."""
         model = self._opened.model
-        model.set_overlay(0, composed_overlay(model, self.store.active_patches()))
+        model.set_overlay(model.edited_table, composed_overlay(model, self.store.active_patches()))
 
     def _committed(self, edit: Edit, new: NewEdit) -> Edit:
         try:

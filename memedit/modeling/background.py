@@ -178,7 +178,7 @@ def count_slots(
     states: Sequence[Tensor],
     progress: Progress = NULL_PROGRESS,
 ) -> BackgroundStatistics:
-    """Count the documents that use each slot of the first memory layer, and keep a sample of the routing.
+    """Count the documents that use each slot of the layer that edits write to, and sample its routing.
 
     The sample has at most SAMPLE_PER_TOKEN places of each vocabulary entry, so that rare words are in it too:
     it is what gates must stay closed on.
@@ -189,7 +189,7 @@ def count_slots(
         states: FFN inputs of that layer, one [time, hidden_size] a document.
         progress: told of documents done.
     """
-    memory = next(iter(model.memory_layers().values()))
+    memory = model.memory_layers()[model.edited_layer]
     counts = torch.zeros(model.config.num_slots, dtype=torch.int32)
     seen: dict[int, int] = {}
     kept: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -4,7 +4,7 @@ Routing depends on nothing above it, so calibration, background statistics and s
 blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def tree_ffn_inputs(
     """Run the blocks below a block's FFN on rows that share their beginnings.
 
     Args:
-        model: a Llama, with or without memory layers, none of them below the block.
+        model: a Llama, with or without memory layers.
         layer: index of the block.
         tree: the rows, begin token first.
 
@@ -54,7 +54,12 @@ def tree_ffn_inputs(
     """
     mask = tree.mask(model.model.embed_tokens.weight.dtype)
     ((residual, normalised),) = _through_blocks(
-        model, [layer], tree.tokens[None], tree.depths[None], mask[None, None]
+        model,
+        [layer],
+        tree.tokens[None],
+        tree.depths[None],
+        mask[None, None],
+        windows=lambda hidden, window: tree.windows(hidden[0], window),
     ).values()
     return residual[0], normalised[0]
 
@@ -82,6 +87,7 @@ def _through_blocks(
     ids: Tensor,
     positions: Tensor,
     mask: Tensor | None,
+    windows: Callable[[Tensor, int], Tensor] | None = None,
 ) -> dict[int, tuple[Tensor, Tensor]]:
     decoder = model.model
     hidden = decoder.embed_tokens(ids)
@@ -92,7 +98,7 @@ def _through_blocks(
     }
     # A memory layer below the block needs its tables; a plain Llama's blocks know none.
     has_memory = isinstance(model, MemoryLlamaForCausalLM)
-    tables = {"memory_step": MemoryStep(tuple(decoder.tables()), None)} if has_memory else {}
+    tables = {"memory_step": MemoryStep(tuple(decoder.tables()), None, windows)} if has_memory else {}
     found = {}
     for index, block in enumerate(decoder.layers[: max(layers) + 1]):
         if index in layers:

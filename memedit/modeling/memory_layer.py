@@ -92,24 +92,37 @@ class MemoryLayer(nn.Module):
         weights = torch.softmax(scores * self.temperature, dim=-1)
         return TokenRouting(slots.flatten(1), weights.flatten(1), queries.flatten(1))
 
-    def forward(self, hidden: Tensor, table: MemoryTable, routing: TokenRouting) -> Tensor:
+    def forward(
+        self, hidden: Tensor, table: MemoryTable, routing: TokenRouting, *, reads_written: bool = True
+    ) -> Tensor:
         """Look the slots up and take them through the output path.
 
         Args:
             hidden: [batch, time, hidden_size], the tokens' normalised FFN inputs (a gated output reads them).
             table: the value table.
             routing: of batch * time tokens, from route.
+            reads_written: whether the table's overlay speaks here; else its base rows alone do.
 
         Returns:
             [batch, time, hidden_size] in the type of hidden.
         """
         if table.inputs is not None:
             routing = routing._replace(weights=routing.weights * self._activations(hidden, table, routing))
-        bag = table(*routing).view(*hidden.shape[:-1], -1).to(hidden.dtype)
-        if self.gate_projection is not None:
-            bag = bag * functional.silu(self.gate_projection(hidden))
+        bag = table(*routing) if reads_written else table.base_bag(routing.slots, routing.weights)
+        bag = bag.view(*hidden.shape[:-1], -1).to(hidden.dtype)
+        gates = self.output_gates(hidden)
+        if gates is not None:
+            bag = bag * gates
         output: Tensor = bag if self.output_projection is None else self.output_projection(bag)
         return output
+
+    def output_gates(self, hidden: Tensor) -> Tensor | None:
+        """What a gated output multiplies the bag with, [..., value_dim]; None where the output is not gated.
+
+        Args:
+            hidden: [..., hidden_size], the tokens' normalised FFN inputs.
+        """
+        return None if self.gate_projection is None else functional.silu(self.gate_projection(hidden))
 
     @staticmethod
     def _activations(hidden: Tensor, table: MemoryTable, routing: TokenRouting) -> Tensor:

@@ -2,7 +2,7 @@
 
 A retrofit has no base rows (they would all be zeros). The overlay lives in buffers, so that save_pretrained
 stores it and a forward reads it in place; it stays in fp32 whatever the model's type is. Several memory
-layers may share one table.
+layers may share one table: its overlay speaks at the last of them.
 """
 
 from typing import NamedTuple
@@ -107,10 +107,13 @@ class MemoryTable(nn.Module):
             query_dim = config.memory_overlay_query_dims[table_index]
             self.overlay_discriminants = torch.zeros(num_owners, query_dim + 1) if query_dim else None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is neither a base table nor a written row, so that nothing can come out."""
-        return self.values is None and self.overlay_slots is None
+    def is_silent(self, *, reads_written: bool) -> bool:
+        """Whether nothing can come out: no base table, and no written row that speaks.
+
+        Args:
+            reads_written: whether the overlay speaks at the layer that asks.
+        """
+        return self.values is None and (self.overlay_slots is None or not reads_written)
 
     @property
     def overlay(self) -> Overlay | None:
@@ -193,9 +196,9 @@ class MemoryTable(nn.Module):
             return slot_dots(hidden, slots, self.inputs.detach())
         return self.input_tape.dots(self.inputs, slots, hidden)
 
-    def base_bag(self, slots: Tensor, weights: Tensor) -> Tensor | None:
-        """Sum the base rows alone, fp32 [tokens, value_dim]; None where there are none."""
-        return None if self.values is None else self._bag(slots, weights, None)
+    def base_bag(self, slots: Tensor, weights: Tensor) -> Tensor:
+        """Sum the base rows alone, fp32 [tokens, value_dim]; zeros where there are none."""
+        return self._bag(slots, weights, None)
 
     def forward(self, slots: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
         """Return the bag of each token: base rows and written rows, weighted.

@@ -2,10 +2,13 @@
 
 A block's memory layer stands beside its FFN (`parallel`: residual + mlp(x) + memory(x)) or in its place
 (`replace`: residual + memory(x)). A retrofit with nothing written skips its memory layers, so that its logits
-are those of the plain Llama to the bit. Everything else (attention, masks, caches, generation, saving) is
+are those of the plain Llama to the bit. Where layers share a table, what was written speaks at the last of
+them alone: all that an edit was planned and trained on, routing included, is then what the model does without
+it. Everything else (attention, masks, caches, generation, saving) is
 transformers' own. Importing this module registers the model with transformers' Auto classes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +47,13 @@ class MemoryStep:
     Attributes:
         tables: the model's value tables.
         first_position: int64 [batch], each row's first real token; None = no padding.
+        windows: makes the query windows of a batch in which tokens do not follow each other, from
+            [batch, time, dim] and the window's length: [batch * time, window * dim]; None = they do.
     """
 
     tables: tuple[MemoryTable, ...]
     first_position: Tensor | None
+    windows: Callable[[Tensor, int], Tensor] | None = None
 
 
 class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
@@ -62,6 +68,7 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
         memory_index = config.memory_layers.index(layer_idx)
         self.memory = MemoryLayer(config)
         self.table_index = 0 if config.memory_shared_table else memory_index
+        self.reads_written = not config.memory_shared_table or layer_idx == config.memory_layers[-1]
         self.state_index = config.num_hidden_layers + memory_index
         if config.memory_placement == "replace":
             self.mlp = None  # type: ignore[assignment]
@@ -107,11 +114,14 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
             # Kept even while nothing is written: an edit may be switched on in the middle of a text.
             length = cache.get_seq_length(self.layer_idx)
             history = extend_window_state(cache, normalised, self.state_index, length)
-        if table.is_empty:
+        if table.is_silent(reads_written=self.reads_written):
             return None
-        num_new = normalised.shape[1]
-        routing = memory.route(history, first_position=step.first_position, num_new=num_new)
-        output: Tensor = memory(normalised, table, routing)
+        if step.windows is not None:
+            routing = memory.route_windows(step.windows(normalised, memory.window))
+        else:
+            num_new = normalised.shape[1]
+            routing = memory.route(history, first_position=step.first_position, num_new=num_new)
+        output: Tensor = memory(normalised, table, routing, reads_written=self.reads_written)
         return output
 
 
@@ -260,6 +270,16 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         tables: list[MemoryTable] = self.model.tables()
         return tables
 
+    @property
+    def edited_layer(self) -> int:
+        """Index of the block whose memory layer edits write to: the last that has one."""
+        return self.config.memory_layers[-1]
+
+    @property
+    def edited_table(self) -> int:
+        """Index of the value table that edits write to: that of the last memory layer."""
+        return len(self.memory_tables()) - 1
+
     def overlay(self, table_index: int = 0) -> Overlay | None:
         """Return the written rows of a value table, None when nothing is written."""
         return self._table(table_index).overlay
@@ -268,7 +288,7 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         """Put these written rows in place of the present ones; None takes them away.
 
         Nothing is copied, and gradients reach overlay.values when it requires them. save_pretrained stores
-        the overlay that is set.
+        the overlay that is set. Of a shared table it speaks at the last memory layer.
 
         Args:
             table_index: which value table, 0 when shared.

@@ -37,6 +37,7 @@ from memedit.modeling.retrofit import (
     NUM_DOCUMENTS,
     Retrofit,
     apply_retrofit,
+    count_background,
     fit_retrofit,
     load_retrofit,
     save_retrofit,
@@ -75,8 +76,9 @@ def open_model(
 
     Args:
         name: a named model, a local folder or a hub id.
-        background: background text for calibration; None = a shipped or cached retrofit, or self-written
-            text.
+        background: background text. A plain Llama is calibrated on it; None = a shipped or cached retrofit,
+            or self-written text. Of a memory-layer Llama the look-ups are counted; None = as they were when
+            the model was made, if they were.
         choose: chooses where a plain Llama is calibrated, see fit_retrofit.
         progress: told of what takes time.
 
@@ -90,11 +92,15 @@ def open_model(
     lasting = lasting_name(name)
     quietly_loaded()
     with progress.task("Loading the model", None):
-        is_retrofit, tokenizer = _has_memory(folder), _tokenizer(folder)
-        if is_retrofit:
+        has_memory, tokenizer = _has_memory(folder), _tokenizer(folder)
+        if has_memory:
             model, statistics = _memory_llama(folder)
-            return _frozen(OpenedModel(lasting, model, tokenizer, statistics))
-        llama = _plain_llama(folder)
+        else:
+            llama = _plain_llama(folder)
+    if has_memory:
+        if background is not None and model.config.memory_layers:
+            statistics = count_background(model, tokenizer, read_background(Path(background)), progress)
+        return _frozen(OpenedModel(lasting, model, tokenizer, statistics))
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress, choose=choose)
     return _frozen(OpenedModel(lasting, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))
 

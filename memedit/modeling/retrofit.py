@@ -93,12 +93,7 @@ def fit_retrofit(
     """
     settings = settings or RoutingSettings()
     bos = bos_ids(tokenizer, llama.config) if bos_token_id is None else [bos_token_id]
-    rows = documents(tokenizer, bos, texts, limit=NUM_DOCUMENTS)
-    if not rows:
-        raise UsageError(
-            f"background: got {len(texts)} texts, each of fewer than some 16 tokens, expected general prose",
-            remedy="Give some 50 pages of general text.",
-        )
+    rows = _documents(tokenizer, bos, texts)
     openings = opening_sentences(texts)
     trials: tuple[RoutingTrial, ...] = ()
     if settings.layer is None and choose is not None:
@@ -118,6 +113,39 @@ def fit_retrofit(
     model = apply_retrofit(llama, Retrofit(routing, empty, settings, bos_token_id))
     background = count_slots(model, rows, states, progress)
     return Retrofit(routing, background, settings, bos_token_id, trials)
+
+
+def count_background(
+    model: MemoryLlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    progress: Progress = NULL_PROGRESS,
+) -> BackgroundStatistics:
+    """Count what general text looks up in a memory-layer Llama, at the layer that edits write to.
+
+    Args:
+        model: the model; it is read only.
+        tokenizer: its tokenizer.
+        texts: background text.
+        progress: told of what is done.
+
+    Raises:
+        UsageError: when the texts are too short to count anything in.
+    """
+    rows = _documents(tokenizer, bos_ids(tokenizer, model.config), texts)
+    return count_slots(model, rows, background_states(model, model.edited_layer, rows, progress), progress)
+
+
+def _documents(
+    tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], texts: Sequence[str]
+) -> list[list[int]]:
+    rows = documents(tokenizer, bos, texts, limit=NUM_DOCUMENTS)
+    if not rows:
+        raise UsageError(
+            f"background: got {len(texts)} texts, each of fewer than some 16 tokens, expected general prose",
+            remedy="Give some 50 pages of general text.",
+        )
+    return rows
 
 
 def apply_retrofit(llama: LlamaForCausalLM, retrofit: Retrofit) -> MemoryLlamaForCausalLM:

@@ -312,7 +312,7 @@ def background_of(
     seed: int,
     progress: Progress = NULL_PROGRESS,
 ) -> BackgroundStatistics:
-    """Count what texts of the corpus look up in the first memory layer: what edits must leave alone.
+    """Count what texts of the corpus look up in the layer that edits write to: what they must leave alone.
 
     Args:
         model: the trained model.
@@ -326,8 +326,8 @@ def background_of(
     rows = [
         prompt_ids(tokenizer, model.config, f"{chance.choice(fact.prompts)} {fact.target}") for fact in chosen
     ]
-    layer = min(model.memory_layers())
-    return count_slots(model, rows, background_states(model, layer, rows, progress), progress)
+    states = background_states(model, model.edited_layer, rows, progress)
+    return count_slots(model, rows, states, progress)
 
 
 def _tokenizer(

@@ -53,7 +53,7 @@ def described_model(model: MemoryLlamaForCausalLM, context: int) -> dict[str, An
             "bytes_in_memory": overlay.in_memory,
             "bytes_on_disk": overlay.on_disk,
         },
-        "memory_runs": any(not table.is_empty for table in model.memory_tables()),
+        "memory_runs": any(not table.is_silent(reads_written=True) for table in model.memory_tables()),
     }
 
 

@@ -15,6 +15,8 @@ from memedit_kernels.slot_update.reference import adam_update_reference
 
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson
+from memedit.editing.output_path import OutputPath
+from memedit.editing.row_states import memory_block
 from memedit.editing.training import SharedVectors, TrainingSettings, train_delta
 
 
@@ -67,7 +69,7 @@ def test_logits(tiny_memory_llama, tiny_overlay, on_references, empty_base, num_
 def test_a_delta(tiny_memory_llama, on_references):
     llama = build_tiny_llama(num_hidden_layers=3)
     model = tiny_memory_llama(llama=llama, memory_empty_base=True).requires_grad_(requires_grad=False)
-    blocks, lessons = FrozenBlocks(model, 2), []
+    output, blocks, lessons = OutputPath(memory_block(model)[1]), FrozenBlocks(model, 2), []
     for fact, answer in ((0, [40, 90]), (0, [40, 90]), (1, [50, 60, 90])):
         (prefix,) = separate_prefixes(blocks, torch.randn(1, 4, model.config.hidden_size), [3])
         slots = torch.tensor([[10 * fact, 10 * fact + 1, 70]]).repeat(len(answer), 1)
@@ -84,7 +86,7 @@ def test_a_delta(tiny_memory_llama, on_references):
 
     def trained():
         rows = SharedVectors(slots, owners, apart, model.config.hidden_size, settings, 1.0)
-        return train_delta(lessons, blocks, rows, num_facts=2, settings=settings, seed=0)
+        return train_delta(lessons, output, blocks, rows, num_facts=2, settings=settings, seed=0)
 
     found = trained()
     assert found.delta.dense().abs().max() > 0.1

@@ -4,7 +4,8 @@
 A memory layer is a look-up. Each token's hidden state makes a query per head; two halves of it are scored
 against two sets of n sub-keys; the k best pairs name k of n * n *slots*. What the slots hold, weighted by the
 softmax of their scores, is added to the token. Facts were taught by writing a few slots (the *overlay*); each
-of these has an *owner*, the subject it was written for, and speaks only where the routing agrees with it.
+of these has an *owner*, the subject it was written for, and speaks only where the routing agrees with it, and
+only at the last of the layers that share a table.
 
 The file reads from top to bottom: what slots hold, the layer, the model. Beside it lie how slots are found
 (slot_search.py), how queries are normalised (query_norm.py) and what they see (window_state.py). They need
@@ -92,10 +93,13 @@ class MemoryTable(nn.Module):
             blank["discriminants"] = torch.zeros(num_owners, query_dim + 1, dtype=torch.float32)
         return blank
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is neither a base table nor a written row, so that nothing can come out."""
-        return self.values is None and self.overlay_slots is None
+    def is_silent(self, *, reads_written: bool) -> bool:
+        """Whether nothing can come out: no base table, and no written row that speaks.
+
+        Args:
+            reads_written: whether the overlay speaks at the layer that asks.
+        """
+        return self.values is None and (self.overlay_slots is None or not reads_written)
 
     @staticmethod
     def activations(inputs: Tensor, hidden: Tensor, slots: Tensor) -> Tensor:
@@ -116,19 +120,22 @@ class MemoryTable(nn.Module):
         ]
         return functional.gelu(torch.cat(dots))
 
-    def forward(self, slots: Tensor, weights: Tensor, queries: Tensor) -> Tensor:
+    def forward(
+        self, slots: Tensor, weights: Tensor, queries: Tensor, *, reads_written: bool = True
+    ) -> Tensor:
         """Return what each token's look-ups hold, weighted: base rows plus written rows.
 
         Args:
             slots: int64 [tokens, heads * k].
             weights: fp32 [tokens, heads * k].
             queries: fp32 [tokens, heads * key_dim].
+            reads_written: whether the overlay speaks at the layer that asks.
 
         Returns:
             fp32 [tokens, value_dim].
         """
         bag = self._base_bag(slots, weights)
-        if self.overlay_slots is None:
+        if self.overlay_slots is None or not reads_written:
             return bag
         rows = torch.searchsorted(self.overlay_slots, slots).clamp(max=len(self.overlay_slots) - 1)
         hit = self.overlay_slots[rows] == slots
@@ -252,13 +259,16 @@ class MemoryLayer(nn.Module):
         weights = torch.softmax(scores * self.temperature, dim=-1)
         return slots.flatten(1), weights.flatten(1), queries.flatten(1)
 
-    def forward(self, hidden: Tensor, windows: Tensor, table: MemoryTable) -> Tensor:
+    def forward(
+        self, hidden: Tensor, windows: Tensor, table: MemoryTable, *, reads_written: bool = True
+    ) -> Tensor:
         """Look up what the tokens' slots hold, and take it through the output path.
 
         Args:
             hidden: [batch, time, hidden_size], the block's normalised FFN inputs.
             windows: [batch * time, window * hidden_size].
             table: what the slots hold.
+            reads_written: whether the table's overlay speaks here.
 
         Returns:
             [batch, time, hidden_size] in the type of hidden.
@@ -266,7 +276,8 @@ class MemoryLayer(nn.Module):
         slots, weights, queries = self.route(windows)
         if table.inputs is not None:
             weights = weights * table.activations(table.inputs, hidden.flatten(0, -2).float(), slots)
-        bag = table(slots, weights, queries).view(*hidden.shape[:-1], -1).to(hidden.dtype)
+        bag = table(slots, weights, queries, reads_written=reads_written)
+        bag = bag.view(*hidden.shape[:-1], -1).to(hidden.dtype)
         if self.gate_projection is not None:
             bag = bag * functional.silu(self.gate_projection(hidden))
         output: Tensor = bag if self.output_projection is None else self.output_projection(bag)
@@ -294,6 +305,7 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
             memory_index = config.memory_layers.index(layer_idx)
             self.memory = MemoryLayer(config)
             self.table_index = 0 if config.memory_shared_table else memory_index
+            self.reads_written = not config.memory_shared_table or layer_idx == config.memory_layers[-1]
             self.state_index = config.num_hidden_layers + memory_index
             if config.memory_placement == "replace":
                 self.mlp = None  # type: ignore[assignment]
@@ -331,7 +343,7 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
             history = extend_window_state(past_key_values, normalised, self.state_index, length)
         assert memory_step is not None
         table = memory_step.tables[self.table_index]
-        if table.is_empty:
+        if table.is_silent(reads_written=self.reads_written):
             return hidden_states
         windows = query_windows(
             history,
@@ -339,7 +351,9 @@ class MemoryLlamaDecoderLayer(LlamaDecoderLayer):
             first_position=memory_step.first_position,
             num_new=normalised.shape[1],
         )
-        remembered: Tensor = self.memory(normalised, windows.flatten(0, 1), table)
+        remembered: Tensor = self.memory(
+            normalised, windows.flatten(0, 1), table, reads_written=self.reads_written
+        )
         return hidden_states + remembered
 
 

@@ -11,8 +11,9 @@ from fixtures_tiny import build_tiny_llama, separate_prefixes
 from memedit.editing import training
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import Lesson, make_lessons
+from memedit.editing.output_path import OutputPath
 from memedit.editing.plan import plan_edit, train_plan
-from memedit.editing.row_states import row_states
+from memedit.editing.row_states import memory_block, row_states
 from memedit.editing.training import SharedVectors, TrainingSettings, train_delta
 from memedit.progress import NULL_PROGRESS
 
@@ -66,7 +67,7 @@ def model(tiny_memory_llama):
 @pytest.fixture
 def lessons(model):
     """Two facts of two rows, asked right at the gate, which even a random model can learn."""
-    blocks = FrozenBlocks(model, 2)
+    blocks, output = FrozenBlocks(model, 2), OutputPath(memory_block(model)[1])
     generator = torch.Generator().manual_seed(2)
     made = []
     for fact, answer in ((0, [40, 90]), (0, [40, 90]), (1, [50, 60, 90]), (1, [50, 60, 90])):
@@ -80,7 +81,7 @@ def lessons(model):
         weights = torch.tensor([0.3, 0.3, 0.4, 0.0]).expand(len(answer), -1)
         tail = torch.randn(len(answer), model.config.hidden_size, generator=generator)
         made.append(Lesson(fact, prefix, tail, slots, weights, torch.tensor(answer), 0))
-    return blocks, made
+    return output, blocks, made
 
 
 # Slots 0 and 1 share a vector, so do 2 and 3; the slots of the answer tokens' places have one each.
@@ -88,18 +89,18 @@ OWNERS = torch.tensor([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9])
 FACT_1 = torch.tensor([False, False, True, True] + 4 * [False] + 4 * [True])
 
 
-def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, residual_rms=1.0, **settings):
-    blocks, taught = lessons
+def train(lessons, seed=0, num_facts=2, progress=NULL_PROGRESS, unit=1.0, **settings):
+    output, blocks, taught = lessons
     chosen, dim = replace(SETTINGS, **settings), blocks.head.weight.shape[1]
     apart = torch.zeros(len(OWNERS), dtype=torch.bool)
-    rows = SharedVectors(torch.arange(len(OWNERS)), OWNERS, apart, dim, chosen, residual_rms)
+    rows = SharedVectors(torch.arange(len(OWNERS)), OWNERS, apart, dim, chosen, unit)
     return train_delta(
-        taught, blocks, rows, num_facts=num_facts, settings=chosen, seed=seed, progress=progress
+        taught, output, blocks, rows, num_facts=num_facts, settings=chosen, seed=seed, progress=progress
     )
 
 
 def test_a_step_taken_in_parts_has_the_gradient_of_the_whole_batch(lessons, monkeypatch):
-    blocks, taught = lessons
+    output, blocks, taught = lessons
     taken = []
     monkeypatch.setattr(SharedVectors, "step", lambda self, rows, gradient, rate: taken.append(gradient))
     whole = [list(range(4)), list(range(3))]
@@ -113,11 +114,11 @@ def test_a_step_taken_in_parts_has_the_gradient_of_the_whole_batch(lessons, monk
             1.0,
         )
         batch = [taught[at] for at in chosen]
-        losses = training._step(batch, blocks, rows, 0.1)
+        losses = training._step(batch, output, blocks, rows, 0.1)
         taken_in_one = torch.zeros_like(taken[-1])
         num_answers = sum(len(lesson.answer) for lesson in batch)
         for lesson, loss in zip(batch, losses, strict=True):
-            (alone,) = training._step([lesson], blocks, rows, 0.1)
+            (alone,) = training._step([lesson], output, blocks, rows, 0.1)
             torch.testing.assert_close(loss, alone)
             touched = rows.touched(lesson.slots, lesson.weights)
             everywhere = rows.touched(
@@ -129,7 +130,7 @@ def test_a_step_taken_in_parts_has_the_gradient_of_the_whole_batch(lessons, monk
 
 
 def test_the_learning_rate_is_in_units_of_the_residual_stream(lessons):
-    doubled = train(lessons, residual_rms=2.0, max_epochs=5)
+    doubled = train(lessons, unit=2.0, max_epochs=5)
     assert torch.equal(doubled.delta.dense(), train(lessons, learning_rate=2.0, max_epochs=5).delta.dense())
     assert not torch.equal(doubled.delta.dense(), train(lessons, max_epochs=5).delta.dense())
 
@@ -154,7 +155,7 @@ def test_a_tiny_batch_is_learned(lessons):
     assert trained.learned.tolist() == [True, True]
     assert trained.losses[-1] < 0.5 * trained.losses[0]
     assert len(trained.losses) == int(trained.epochs.max()) < SETTINGS.max_epochs
-    blocks, taught = lessons
+    _, blocks, taught = lessons
     for lesson in taught:
         # Learned with margin 0.5 at the last reading; one more step came after it.
         assert float(chance(blocks, lesson, trained.delta.dense()).min()) > 0.4
@@ -175,10 +176,10 @@ def test_no_fact_leaves_before_its_time(lessons):
 
 
 def test_a_fact_leaves_when_each_of_its_rows_is_learned(lessons):
-    blocks, taught = lessons
+    output, blocks, taught = lessons
     # The second row of fact 1 asks for the opposite of the first, with the same look-ups and states.
     opposite = replace(taught[2], answer=torch.tensor([70, 60, 90]))
-    trained = train((blocks, [*taught[:3], opposite]))
+    trained = train((output, blocks, [*taught[:3], opposite]))
     assert trained.learned.tolist() == [True, False]
     assert trained.epochs[1] == SETTINGS.max_epochs
 
@@ -187,7 +188,7 @@ def test_a_fact_without_a_lesson_is_not_learned(lessons):
     trained = train(lessons, num_facts=4)
     assert trained.learned.tolist() == [True, True, False, False]
     assert trained.epochs.tolist()[2:] == [0, 0]
-    nothing = train((lessons[0], []), num_facts=2)
+    nothing = train((*lessons[:2], []), num_facts=2)
     assert nothing.learned.tolist() == [False, False]
     assert nothing.losses == ()
     assert torch.equal(nothing.delta.dense(), torch.zeros_like(nothing.delta.dense()))
@@ -201,8 +202,8 @@ def test_the_same_seed_gives_the_same_bits(lessons):
 
 
 def test_only_rows_of_read_subjects_move(lessons):
-    blocks, taught = lessons
-    delta = train((blocks, taught[:2]), max_epochs=2).delta.dense()
+    output, blocks, taught = lessons
+    delta = train((output, blocks, taught[:2]), max_epochs=2).delta.dense()
     assert torch.equal(delta[FACT_1], torch.zeros(6, delta.shape[1]))
     assert bool((delta[[0, 1, 4, 5]] != 0).any(-1).all())
 
@@ -290,7 +291,7 @@ def test_a_plan_without_slots_or_decoys(world):
             FrozenBlocks(opened.model, 1),
             nothing,
             chosen.slots,
-            heads=3,
+            memory=memory_block(opened.model)[1],
         )
         == []
     )

@@ -9,7 +9,7 @@ import torch
 
 from memedit.editing.frozen_blocks import FrozenBlocks
 from memedit.editing.lessons import make_lessons
-from memedit.editing.row_states import RowState, row_states
+from memedit.editing.row_states import RowState, memory_block, row_states
 from memedit.editing.rows import TeachingRow
 from memedit.modeling import EncodedFact, Overlay
 
@@ -36,7 +36,9 @@ def cut(model):
             hidden = torch.randn(len(told), model.config.hidden_size, generator=generator)
             weights = torch.full((len(told), WIDTH), 0.5)
             states.append(RowState(hidden, torch.tensor(told), weights, weights[:, :0]))
-        return states, make_lessons(rows, states, blocks, overlay, torch.tensor(trained), HEADS)
+        return states, make_lessons(
+            rows, states, blocks, overlay, torch.tensor(trained), memory_block(model)[1]
+        )
 
     return made
 
@@ -132,11 +134,12 @@ def test_prefixes_hold_what_earlier_edits_add(model, make_fact, tiny_tokenizer, 
     ).rows
     blocks = FrozenBlocks(model, 2)
     trained = overlay.slots[overlay.owners == 1]
-    together = make_lessons(rows, row_states(model, rows), blocks, overlay, trained, HEADS)
+    memory = memory_block(model)[1]
+    together = make_lessons(rows, row_states(model, rows), blocks, overlay, trained, memory)
     alone = []
     for row in rows:
         states = row_states(model, [row])
-        alone += [(row, item) for item in make_lessons([row], states, blocks, overlay, trained, HEADS)]
+        alone += [(row, item) for item in make_lessons([row], states, blocks, overlay, trained, memory)]
     assert [item.prefix.length for item in together] == [item.prefix.length for _, item in alone]
     assert any(item.prefix.length > 0 for item in together)
     model.set_overlay(0, overlay)

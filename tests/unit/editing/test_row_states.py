@@ -7,19 +7,31 @@ import torch
 
 from memedit.editing.row_states import SubjectRouting, memory_block, route_subjects, row_states
 from memedit.editing.rows import teaching_rows
+from memedit.errors import UsageError
 
 SHAPES = {
     "window 1": {"memory_query_window": 1, "memory_empty_base": True},
     "window 5": {"memory_query_window": 5, "memory_empty_base": True},
     "base rows beside an FFN": {},
     "base rows in place of an FFN": {"memory_placement": "replace", "memory_write_position": "answer"},
+    "two layers, one table, gated": {
+        "memory_layers": [0, 2],
+        "memory_gated_output": True,
+        "memory_value_dim": 24,
+    },
+    "two layers, a table each, long window": {
+        "memory_layers": [1, 2],
+        "memory_shared_table": False,
+        "memory_query_window": 4,
+        "memory_placement": "replace",
+    },
 }
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES)
 def model(request, tiny_memory_llama):
     """A memory-layer Llama with nothing written."""
-    return tiny_memory_llama(memory_layers=[2], memory_query_norm="halves", **request.param)
+    return tiny_memory_llama(**{"memory_layers": [2], "memory_query_norm": "halves", **request.param})
 
 
 @pytest.fixture
@@ -83,7 +95,7 @@ def test_subjects_are_routed_as_in_the_whole_row(model, rows):
 
 def test_an_overlay_makes_no_difference(model, rows, tiny_overlay):
     plain = row_states(model, rows.rows)
-    model.set_overlay(0, tiny_overlay(model))
+    model.set_overlay(model.edited_table, tiny_overlay(model))
     for before, after in zip(plain, row_states(model, rows.rows), strict=True):
         assert torch.equal(before.hidden, after.hidden)
         assert torch.equal(before.slots, after.slots)
@@ -95,19 +107,18 @@ def test_no_decoys_route_to_nothing(model):
     assert routing.owners.dtype == torch.int64
 
 
-def test_two_memory_layers_are_refused(tiny_memory_llama):
-    with pytest.raises(ValueError, match="got 2 memory layers, expected 1"):
-        memory_block(tiny_memory_llama(memory_layers=[1, 2]))
+def test_edits_write_to_the_last_memory_layer(tiny_memory_llama):
+    model = tiny_memory_llama(memory_layers=[0, 2])
+    assert memory_block(model) == (2, model.memory_layers()[2])
 
 
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"memory_layers": [1, 2]}, "got 2 memory layers, expected 1"),
-        ({"memory_gated_output": True}, "output projection or experts"),
-        ({"memory_variant": "peer"}, "output projection or experts"),
+        ({"memory_layers": []}, "has no memory layer"),
+        ({"memory_variant": "peer"}, 'has memory_variant "peer"'),
     ],
 )
 def test_models_that_edits_cannot_write_to_are_refused(tiny_memory_llama, fields, told):
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UsageError, match=told):
         memory_block(tiny_memory_llama(**fields))

@@ -138,7 +138,8 @@ def test_table_equals_brute_force(tiny_memory_llama, tiny_overlay, written, empt
         overlay = replace(overlay, discriminants=random_discriminants(model))
     model.set_overlay(0, overlay)
     table = model.memory_tables()[0]
-    assert table.is_empty == (empty_base and not written)
+    assert table.is_silent(reads_written=True) == (empty_base and not written)
+    assert table.is_silent(reads_written=False) == empty_base
     with torch.no_grad():
         slots, weights, queries = model.memory_layers()[1].route(torch.randn(4, 25, 48))
         output = table(slots, weights, queries)

@@ -148,6 +148,25 @@ def test_a_memory_llama_is_loaded_as_it_is(
         assert torch.equal(opened.model(input_ids=IDS).logits, model(input_ids=IDS).logits)
 
 
+def test_a_memory_llamas_look_ups_of_a_background_are_counted(
+    tmp_path, tiny_memory_llama, tiny_tokenizer, text
+):
+    """At the layer that edits write to, whatever lies below it."""
+    model = tiny_memory_llama(memory_layers=[0, 2], memory_gated_output=True)
+    model.save_pretrained(tmp_path / "memory")
+    tiny_tokenizer.save_pretrained(tmp_path / "memory")
+    found = open_model(str(tmp_path / "memory"), background=text).background
+    assert found.num_documents == 5
+    seen = []
+    model.memory_layers()[2].register_forward_pre_hook(lambda _, args: seen.append(args[2].slots.unique()))
+    for prose in opening.read_background(text):
+        ids = prompt_ids(tiny_tokenizer, model.config, prose)
+        with torch.no_grad():
+            model(input_ids=torch.tensor([ids]))
+    counted = torch.bincount(torch.cat(seen), minlength=model.config.num_slots)
+    assert (found.document_frequency == counted).float().mean() > 0.98
+
+
 def test_a_retrofit_folder_opens_as_its_model_would(plain, text, tmp_path, calibrations):
     out = retrofit_folder(str(plain), tmp_path / "out", background=text)
     assert out == tmp_path / "out"

@@ -36,6 +36,7 @@ RETROFIT = {"memory_empty_base": True, "memory_query_window": 4, "memory_query_n
 SHAPES = {
     "retrofit": RETROFIT,
     "window 1": {"memory_empty_base": True},
+    "retrofit, two layers": {"memory_empty_base": True, "memory_layers": [1, 2], "memory_query_window": 3},
     "base table": {"memory_layers": [1, 2], "memory_query_window": 3},
     "two tables": {"memory_layers": [0, 3], "memory_shared_table": False, "memory_num_keys": 23},
     "replacing, gated output": {

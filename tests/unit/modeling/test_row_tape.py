@@ -19,13 +19,18 @@ class DenseTable(torch.nn.Module):
         self.values = torch.nn.Parameter(table.values.detach().clone())
         inputs = table.inputs
         self.inputs = None if inputs is None else torch.nn.Parameter(inputs.detach().clone())
-        self.is_empty = False
+
+    def is_silent(self, *, reads_written):
+        return False
 
     def input_dots(self, hidden, slots):
         return (self.inputs[slots] * hidden[:, None]).sum(-1)
 
-    def forward(self, slots, weights, queries):
+    def base_bag(self, slots, weights):
         return (self.values[slots] * weights[..., None]).sum(1)
+
+    def forward(self, slots, weights, queries):
+        return self.base_bag(slots, weights)
 
 
 def loss_of(model, tables):
