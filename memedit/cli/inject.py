@@ -73,8 +73,8 @@ class _Request:
 @click.option(
     "--background",
     type=_FILE,
-    help="Text that stands for what must not change: a plain Llama is calibrated on it on first use (default: "
-    "shipped for named models, else written by the model itself), a memory-layer Llama's look-ups are counted.",
+    help="Text that stands for what must not change: a plain Llama is calibrated on it on first use (by "
+    "default on what is shipped or what it writes itself), a memory-layer Llama's look-ups are counted.",
 )
 @gate_option(default="quick", may_be_off=True)
 @click.option(
