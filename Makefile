@@ -63,6 +63,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	@mkdir -p $(VENV)/typing && ln -sfn ../../kernels $(VENV)/typing/memedit_kernels
 	$(BIN)/mypy
+	MYPYPATH=recipes $(BIN)/mypy recipes
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed-dev

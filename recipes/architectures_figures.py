@@ -7,7 +7,7 @@ How: matplotlib, from the JSON file alone. Bars and points are means over seeds,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def draw(values: Values, folder: Path) -> list[Path]:
     summary, keys = values["summary"], values["identity"]["sizes"]
     base = {size["name"]: size["num_keys"] ** 2 for size in keys}
     compared = [entry for entry in summary if entry["slots"] in (None, base[entry["size"]])]
-    figures = {
+    figures: dict[str, Callable[[Any], None]] = {
         "recall": lambda axes: _recall(axes, compared),
         "slots": lambda axes: _curve(axes, summary, values["identity"]["curve_kind"]),
         "loss": lambda axes: _loss(axes, list(values["runs"].values()), base),

@@ -182,7 +182,7 @@ def _at_flops(kind: str, size: Size, tokens: Tokens, flops: int, memory: Mapping
 
 
 def _config(kind: str, size: Size, tokens: Tokens, width: int, memory: Mapping[str, Any]) -> PreTrainedConfig:
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_size": size.hidden,
         "intermediate_size": width,
         "num_hidden_layers": size.blocks,
@@ -196,10 +196,14 @@ def _config(kind: str, size: Size, tokens: Tokens, width: int, memory: Mapping[s
         "pad_token_id": tokens.special,
     }
     if kind == MOE:
-        mixture = {"num_local_experts": size.experts, "num_experts_per_tok": 2}
-        # The grouped product of torch wants widths of whole 16 bytes; this one takes any.
-        return MixtralConfig(**shape, **mixture, experts_implementation="eager")
-    fields = {} if kind == DENSE else {**_memory_fields(kind, size), **memory}
+        mixture: dict[str, Any] = {
+            "num_local_experts": size.experts,
+            "num_experts_per_tok": 2,
+            # The grouped product of torch wants widths of whole 16 bytes; this one takes any.
+            "experts_implementation": "eager",
+        }
+        return MixtralConfig(**shape, **mixture)
+    fields: dict[str, Any] = {} if kind == DENSE else {**_memory_fields(kind, size), **memory}
     return MemoryLlamaConfig(**shape, **fields)
 
 

@@ -130,7 +130,7 @@ def changed(plan: Plan, changes: Sequence[str]) -> Plan:
             )
         part = parts["layers" if name.startswith("memory_") else "training"]
         part.setdefault(kind, {})[name] = _value(value)
-    return replace(plan, **parts)
+    return replace(plan, training=parts["training"], layers=parts["layers"])
 
 
 def runs_of(plan: Plan) -> list[Run]:

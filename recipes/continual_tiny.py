@@ -25,7 +25,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -92,29 +92,24 @@ def tuned(runs: Runs, subject: Subject, method: str, *, smoke: bool) -> tuple[Co
         For one batch, and for a sequence.
     """
     sizes = subject.sizes
+
+    def in_one_batch(course: Course) -> Values:
+        return _lean(one_batch(course, subject.folder, subject.exam, sizes, subject.seed, on_the_way=True))
+
+    def in_sequence(course: Course, half: int) -> Values:
+        return _lean(sequence(course, subject.folder, subject.exam, sizes, subject.seed, half))
+
     tried = []
     for settings in GRIDS[method][: 1 if smoke else None]:
         course = Course(method, {**settings, "passes": 2} if smoke and "passes" in settings else settings)
-        tried.append(
-            runs.run(
-                f"dev | {ONE_BATCH} | {course.name}",
-                lambda course=course: _lean(
-                    one_batch(course, subject.folder, subject.exam, sizes, subject.seed, on_the_way=True)
-                ),
-            )
-        )
+        tried.append(runs.run(f"dev | {ONE_BATCH} | {course.name}", partial(in_one_batch, course)))
     run, point = best(tried)
     chosen = Course(method, run["course"]["settings"], 0 if method == "memory" else point["pass"])
     courses, half = sequence_courses(chosen), sizes.batches // 2
     if len(courses) == 1:
         return chosen, courses[0]
     tried = [
-        runs.run(
-            f"dev | {SEQUENCE} | {course.name}",
-            lambda course=course: _lean(
-                sequence(course, subject.folder, subject.exam, sizes, subject.seed, half)
-            ),
-        )
+        runs.run(f"dev | {SEQUENCE} | {course.name}", partial(in_sequence, course, half))
         for course in courses
     ]
     return chosen, Course.from_json(best(tried)[0]["course"])

@@ -189,7 +189,8 @@ def pooled(runs: Sequence[Sequence[Sequence[Any]]], seed: int = 0) -> Values:
         runs: of each seed the items; a fact of several seeds is one fact.
         seed: of the bootstrap.
     """
-    sums, counts = defaultdict(float), defaultdict(float)
+    sums: defaultdict[str, float] = defaultdict(float)
+    counts: defaultdict[str, float] = defaultdict(float)
     for items in runs:
         for name, value in items:
             sums[name] += value

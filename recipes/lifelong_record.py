@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from memedit.editor.gating import GateMode
 from memedit.editor.reporting import versions
 from memedit.evaluation import Answered, Perplexity, Question
 from memedit.evaluation.samples import Sample
@@ -49,7 +50,7 @@ class Plan:
     batch: int = 100
     batches: int = 10
     seed: int = 0
-    gate: str = "off"
+    gate: GateMode = "off"
     part: int | None = 25
     every: int = 1
     look_alikes: int = 400

@@ -32,6 +32,7 @@ from lifelong_record import Record, made_with
 
 from memedit.evaluation.recall import HELD_OUT_WORDING, TRAINED_WORDING, recall_metric
 from memedit.evaluation.table_recall import AS_IT_IS, recall_by_table
+from memedit.modeling.memory_table import MemoryTable
 from memedit.pretraining.build import Pretrained, pretrain
 from memedit.pretraining.corpus import Corpus
 from memedit.pretraining.recall import corpus_questions
@@ -87,10 +88,16 @@ def measured(made: Pretrained, split: str, *, limit: int | None) -> Values:
             for name in relations
         },
         "guess_rate": guess_rate(made.corpus, split),
-        "slots_written": int((made.model.memory_tables()[0].values != 0).any(-1).sum()),
+        "slots_written": slots_written(made.model.memory_tables()[0]),
         "seconds": made.seconds,
         "threads": torch.get_num_threads(),
     }
+
+
+def slots_written(table: MemoryTable) -> int:
+    """Base rows that are not zero."""
+    assert table.values is not None
+    return int(table.values.detach().ne(0).any(-1).sum())
 
 
 def guess_rate(corpus: Corpus, split: str) -> float:
