@@ -206,6 +206,8 @@ def new_model(settings: PretrainingSettings, tokenizer: PreTrainedTokenizerBase)
     fields = {
         "tie_word_embeddings": True,
         "attn_implementation": "sdpa",
+        # A routing that is trained with the model tells facts apart where they are said.
+        **({"memory_write_position": "answer"} if settings.model.get("memory_layers") else {}),
         **settings.model,
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
@@ -234,8 +236,8 @@ def add_memory(model: MemoryLlamaForCausalLM, phase: PhaseSettings, seed: int) -
         raise ValueError(f"phases: {phase.name} brings memory layers in, expected a model without any")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        # A routing that is fitted to a corpus tells facts apart where answers begin.
-        where = "answer" if phase.routing == "fitted" else "subject"
+        # A routing that is fitted to a corpus, or trained on it, tells facts apart where answers begin.
+        where = "answer" if phase.routing == "fitted" or phase.trains == "all" else "subject"
         grown = from_llama(model, **{"memory_write_position": where, **(phase.memory or {})})
     if grown.config.memory_placement == "parallel":
         for table in grown.memory_tables():

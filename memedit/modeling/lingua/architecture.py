@@ -157,6 +157,8 @@ def _memory_fields(params: MemoryParams, shapes: Shapes, dim: int) -> dict[str, 
         "memory_gated_output": is_gated,
         "memory_output_projection": f"{first}.value_proj.weight" in shapes,
         "memory_shared_table": params.mem_share_values is not False,
+        # A routing that was trained with the model tells facts apart where they are said.
+        "memory_write_position": "answer",
         **_memory_sizes(params, shapes, dim, layers),
     }
 

@@ -138,7 +138,6 @@ MEMORY_PLUS = {
     "memory_placement": "replace",
     "memory_gated_output": True,
     "memory_value_dim": 24,
-    "memory_write_position": "answer",
 }
 
 
