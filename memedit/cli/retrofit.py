@@ -8,8 +8,9 @@ How: a thin layer over `memedit.modeling.opening`; torch is imported with it, no
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,17 @@ _EPILOG = """\b
 Examples:
   memedit retrofit ./my-llama ./my-memory-llama --background articles.jsonl
   memedit retrofit smollm2-135m ./smollm2-memory
+  memedit retrofit ./my-llama ./my-large-memory --slots 1048576
   memedit inject facts.jsonl --model ./my-memory-llama
 """
+
+
+def _square(_: click.Context, __: click.Parameter, slots: int | None) -> int | None:
+    """Refuse a number of slots that is no square: slots are pairs of n sub-keys and n others."""
+    if slots is None or math.isqrt(slots) ** 2 == slots:
+        return slots
+    nearest = round(math.sqrt(slots)) ** 2
+    raise click.BadParameter(f"{slots} is not a square number; the nearest is {nearest}.")
 
 
 @click.command(epilog=_EPILOG)
@@ -47,11 +57,25 @@ Examples:
     "made-up names, together with the temperature.",
 )
 @click.option(
+    "--slots",
+    type=click.IntRange(min=1024),
+    callback=_square,
+    help="Slots of the value table, a square number such as 1048576 = 1024 x 1024; a subject takes some 100. "
+    "Default: 262144, enough for some 1,000 subjects.",
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the calibration."
 )
 @json_option("model, out, layer, temperature, trials, num_slots, background_documents, size_bytes, seconds")
 def retrofit(
-    *, model: str, out: Path, background: Path | None, layer: int | None, seed: int, as_json: bool
+    *,
+    model: str,
+    out: Path,
+    background: Path | None,
+    layer: int | None,
+    slots: int | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Give the plain Llama MODEL memory layers without retraining it, and save it in the folder OUT.
 
@@ -68,10 +92,17 @@ def retrofit(
             from memedit.modeling.calibration import RoutingSettings
             from memedit.modeling.opening import RETROFIT_FILE, retrofit_folder
             from memedit.modeling.retrofit import load_retrofit
-        # A retrofit that is shipped or cached fits the default settings.
-        settings = None if layer is None and seed == 0 else RoutingSettings(layer=layer, seed=seed)
+        settings = RoutingSettings(layer=layer, seed=seed)
+        if slots is not None:
+            settings = replace(settings, num_keys=math.isqrt(slots))
         retrofit_folder(
-            model, out, background=background, settings=settings, choose=choose_routing, progress=progress
+            model,
+            out,
+            background=background,
+            # A retrofit that is shipped or cached fits the default settings.
+            settings=None if settings == RoutingSettings() else settings,
+            choose=choose_routing,
+            progress=progress,
         )
         fitted = load_retrofit(out / RETROFIT_FILE)
     num_slots = fitted.settings.num_keys**2

@@ -57,6 +57,17 @@ def test_options_and_text(calls, run, tmp_path):
     ]
 
 
+def test_slots_are_a_square_number(calls, run):
+    assert run("retrofit", "my-llama", "out", "--slots", 1048576).exit_code == 0
+    assert calls[0][3].num_keys == 1024
+    assert run("retrofit", "my-llama", "same", "--slots", 262144).exit_code == 0
+    assert calls[1][3] is None  # the default: what is shipped fits
+    refused = run("retrofit", "my-llama", "other", "--slots", 1000000 - 1)
+    assert refused.exit_code == 2
+    assert "the nearest is 1000000" in refused.output
+    assert len(calls) == 2
+
+
 def test_json(calls, run):
     result = run("retrofit", "my-llama", "out", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
