@@ -61,7 +61,7 @@ def _square(_: click.Context, __: click.Parameter, slots: int | None) -> int | N
     type=click.IntRange(min=1024),
     callback=_square,
     help="Slots of the value table, a square number such as 1048576 = 1024 x 1024; a subject takes some 100. "
-    "Default: 262144, enough for some 1,000 subjects.",
+    "Default: 262144, enough for one or two thousand subjects.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the calibration."
