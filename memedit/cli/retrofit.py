@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -93,8 +94,7 @@ def retrofit(
             from memedit.modeling.opening import RETROFIT_FILE, retrofit_folder
             from memedit.modeling.retrofit import load_retrofit
         settings = RoutingSettings(layer=layer, seed=seed)
-        if slots is not None:
-            settings = replace(settings, num_keys=math.isqrt(slots))
+        settings = settings if slots is None else replace(settings, num_keys=math.isqrt(slots))
         retrofit_folder(
             model,
             out,
@@ -105,30 +105,32 @@ def retrofit(
             progress=progress,
         )
         fitted = load_retrofit(out / RETROFIT_FILE)
-    num_slots = fitted.settings.num_keys**2
-    size_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    seconds = round(time.monotonic() - started, 1)
     described = {
         "model": model,
         "out": str(out),
         "layer": fitted.settings.layer,
         "temperature": fitted.settings.temperature,
         "trials": [asdict(trial) for trial in fitted.trials],
-        "num_slots": num_slots,
+        "num_slots": fitted.settings.num_keys**2,
         "background_documents": fitted.background.num_documents,
-        "size_bytes": size_bytes,
-        "seconds": seconds,
+        "size_bytes": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
+        "seconds": round(time.monotonic() - started, 1),
     }
     if as_json:
         print_json(described)
-        return
+    else:
+        _show(described, fitted.trials)
+
+
+def _show(described: dict[str, Any], trials: Sequence[RoutingTrial]) -> None:
+    """Say what was made, what was tried for it, and what to do with it."""
     click.echo(
-        f"{model} with a memory layer of {num_slots:,} slots at block {fitted.settings.layer} is in {out} "
-        f"({size_bytes / 1e6:,.0f} MB, {seconds:.1f} s)"
+        "{model} with a memory layer of {num_slots:,} slots at block {layer} is in {out} "
+        "({megabytes:,.0f} MB, {seconds:.1f} s)".format(**described, megabytes=described["size_bytes"] / 1e6)
     )
-    for trial in fitted.trials:
+    for trial in trials:
         click.echo(_told(trial))
-    click.echo(f"  memedit inject facts.jsonl --model {out}")
+    click.echo(f"  memedit inject facts.jsonl --model {described['out']}")
 
 
 def _told(trial: RoutingTrial) -> str:

@@ -112,7 +112,7 @@ def plan_edit(
         num_questions=settings.num_questions,
         num_decoys=settings.num_decoys,
     )
-    taken, chosen = _taken(model.overlay(model.edited_table), rows.subjects), settings.selection
+    taken, chosen = _taken(model.overlay(), rows.subjects), settings.selection
     if chosen.ranking != "contrast":
         selection = select_for_edit(
             row_states(model, rows.rows, progress),
@@ -132,7 +132,7 @@ def plan_edit(
         heads=memory.heads,
         settings=chosen,
     )
-    selection = selector.select(taken, _written_before(model.overlay(model.edited_table), rows.subjects))
+    selection = selector.select(taken, _written_before(model.overlay(), rows.subjects))
     return EditPlan(tuple(facts), rows, selection)
 
 

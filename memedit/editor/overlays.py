@@ -33,7 +33,7 @@ def composed_overlay(model: MemoryLlamaForCausalLM, patches: Sequence[Patch]) ->
 @contextmanager
 def wearing(model: MemoryLlamaForCausalLM, overlay: Overlay | None) -> Iterator[None]:
     """Give the model another overlay for the length of a `with` block, then the former one back."""
-    before = model.overlay(model.edited_table)
+    before = model.overlay()
     model.set_overlay(model.edited_table, overlay)
     try:
         yield

@@ -208,6 +208,19 @@ def count_slots(
     return BackgroundStatistics(counts, len(states), *sample)
 
 
+def count_documents(
+    model: MemoryLlamaForCausalLM, rows: Sequence[Sequence[int]], progress: Progress = NULL_PROGRESS
+) -> BackgroundStatistics:
+    """Read documents, and count what they look up at the layer that edits write to.
+
+    Args:
+        model: the memory-layer Llama.
+        rows: the documents as tokens.
+        progress: told of documents done.
+    """
+    return count_slots(model, rows, background_states(model, model.edited_layer, rows, progress), progress)
+
+
 def _admitted(seen: dict[int, int], token: int) -> bool:
     seen[token] = seen.get(token, 0) + 1
     return seen[token] <= SAMPLE_PER_TOKEN

@@ -280,9 +280,13 @@ class MemoryLlamaForCausalLM(MemoryLlamaPreTrainedModel, LlamaForCausalLM):
         """Index of the value table that edits write to: that of the last memory layer."""
         return len(self.memory_tables()) - 1
 
-    def overlay(self, table_index: int = 0) -> Overlay | None:
-        """Return the written rows of a value table, None when nothing is written."""
-        return self._table(table_index).overlay
+    def overlay(self, table_index: int | None = None) -> Overlay | None:
+        """Return the written rows of a value table, None when nothing is written.
+
+        Args:
+            table_index: which value table; None = the one that edits write to.
+        """
+        return self._table(self.edited_table if table_index is None else table_index).overlay
 
     def set_overlay(self, table_index: int, overlay: Overlay | None) -> None:
         """Put these written rows in place of the present ones; None takes them away.

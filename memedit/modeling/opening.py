@@ -24,11 +24,13 @@ from memedit.errors import ModelUnavailable, UsageError
 from memedit.modeling.arithmetic import computing
 from memedit.modeling.background import (
     BackgroundStatistics,
+    count_documents,
     load_background,
     read_background,
     self_written_text,
 )
 from memedit.modeling.calibration import RoutingChooser, RoutingSettings
+from memedit.modeling.encoding import bos_ids
 from memedit.modeling.fingerprint import weights_digest
 from memedit.modeling.loading import load_memory_llama
 from memedit.modeling.model import MemoryLlamaForCausalLM
@@ -37,7 +39,7 @@ from memedit.modeling.retrofit import (
     NUM_DOCUMENTS,
     Retrofit,
     apply_retrofit,
-    count_background,
+    background_documents,
     fit_retrofit,
     load_retrofit,
     save_retrofit,
@@ -99,7 +101,8 @@ def open_model(
             llama = _plain_llama(folder)
     if has_memory:
         if background is not None and model.config.memory_layers:
-            statistics = count_background(model, tokenizer, read_background(Path(background)), progress)
+            texts, bos = read_background(Path(background)), bos_ids(tokenizer, model.config)
+            statistics = count_documents(model, background_documents(tokenizer, bos, texts), progress)
         return _frozen(OpenedModel(lasting, model, tokenizer, statistics))
     retrofit = _retrofit_of(name, llama, tokenizer, background, progress, choose=choose)
     return _frozen(OpenedModel(lasting, apply_retrofit(llama, retrofit), tokenizer, retrofit.background))

@@ -93,7 +93,7 @@ def fit_retrofit(
     """
     settings = settings or RoutingSettings()
     bos = bos_ids(tokenizer, llama.config) if bos_token_id is None else [bos_token_id]
-    rows = _documents(tokenizer, bos, texts)
+    rows = background_documents(tokenizer, bos, texts)
     openings = opening_sentences(texts)
     trials: tuple[RoutingTrial, ...] = ()
     if settings.layer is None and choose is not None:
@@ -115,30 +115,19 @@ def fit_retrofit(
     return Retrofit(routing, background, settings, bos_token_id, trials)
 
 
-def count_background(
-    model: MemoryLlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    progress: Progress = NULL_PROGRESS,
-) -> BackgroundStatistics:
-    """Count what general text looks up in a memory-layer Llama, at the layer that edits write to.
+def background_documents(
+    tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], texts: Sequence[str]
+) -> list[list[int]]:
+    """Cut background texts into the documents that slots are counted in.
 
     Args:
-        model: the model; it is read only.
-        tokenizer: its tokenizer.
+        tokenizer: the model's.
+        bos: begin tokens.
         texts: background text.
-        progress: told of what is done.
 
     Raises:
         UsageError: when the texts are too short to count anything in.
     """
-    rows = _documents(tokenizer, bos_ids(tokenizer, model.config), texts)
-    return count_slots(model, rows, background_states(model, model.edited_layer, rows, progress), progress)
-
-
-def _documents(
-    tokenizer: PreTrainedTokenizerBase, bos: Sequence[int], texts: Sequence[str]
-) -> list[list[int]]:
     rows = documents(tokenizer, bos, texts, limit=NUM_DOCUMENTS)
     if not rows:
         raise UsageError(

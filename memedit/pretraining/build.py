@@ -25,8 +25,7 @@ from memedit.errors import UsageError
 from memedit.modeling import MemoryLlamaConfig, MemoryLlamaForCausalLM, from_llama
 from memedit.modeling.background import (
     BackgroundStatistics,
-    background_states,
-    count_slots,
+    count_documents,
     save_background,
 )
 from memedit.modeling.encoding import prompt_ids
@@ -328,8 +327,7 @@ def background_of(
     rows = [
         prompt_ids(tokenizer, model.config, f"{chance.choice(fact.prompts)} {fact.target}") for fact in chosen
     ]
-    states = background_states(model, model.edited_layer, rows, progress)
-    return count_slots(model, rows, states, progress)
+    return count_documents(model, rows, progress)
 
 
 def _tokenizer(

@@ -7,6 +7,7 @@ import json
 import torch
 from lingua_checkpoints import Layout, lingua_logits, lingua_params, lingua_weights, write_checkpoint
 
+from memedit.editing.row_states import memory_block
 from memedit.modeling.opening import open_model
 
 LAYOUT = Layout(vocab_size=320, n_kv_heads=2, memory=(1, 3), mem_v_dim=20, mem_n_keys=12)
@@ -45,6 +46,9 @@ def test_json_and_a_folder_that_memedit_opens(run, tmp_path, tiny_tokenizer):
         "tokenizer": "tokenizer",
     }
     opened = open_model(str(tmp_path / "out"))
+    # Edits write to the last of its memory layers, where answers are said.
+    assert opened.model.config.memory_write_position == "answer"
+    assert memory_block(opened.model)[0] == 3
     text = "The capital of France is Paris."
     ids = torch.tensor([opened.tokenizer(text).input_ids])
     assert ids.tolist() == [tiny_tokenizer(text).input_ids]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from memedit.pretraining.build import CHECKPOINT_FILE, FACTS_FILE, pretrain
 from memedit.pretraining.corpus import read_corpus
 from memedit.pretraining.packed import PackedBatches, read_texts
 from memedit.pretraining.recall import ask_corpus, corpus_questions
-from memedit.pretraining.settings import PhaseSettings, PretrainingSettings
+from memedit.pretraining.settings import PhaseSettings, PretrainingSettings, read_settings
 
 SUBJECTS = "Ostra Velm Quill Tarn Bexley Norun Saffi Ulmet Drava Pirin Yost Zell".split()
 DENSE = PhaseSettings("dense", trains="dense", splits=("core",), exposures=4, batch_rows=4, warmup_steps=2)
@@ -184,6 +185,16 @@ def test_a_pretrained_model_takes_edits_and_gives_them_back(settings, tmp_path, 
         editor.undo(edit.id)
         with torch.no_grad():
             assert torch.equal(editor.model(ids).logits, before)
+
+
+def test_the_example_of_memory_plus_is_pretrained_and_written_where_it_answers(corpus_file, tmp_path):
+    example = read_settings(Path(__file__).parents[3] / "examples" / "memory_plus.toml")
+    (phase,) = example.phases
+    once = replace(phase, splits=("core",), mixed_splits=("slots",), exposures=1)
+    few = {"phases": (once,), "vocab_size": 300, "tokenizer_splits": ("core",), "corpus": str(corpus_file)}
+    config = pretrain(replace(example, **few), tmp_path / "out").model.config
+    assert (config.memory_layers, config.memory_gated_output) == ([1, 2, 3], True)
+    assert config.memory_write_position == "answer"
 
 
 def test_other_settings_are_refused_where_a_run_was_killed(settings, tmp_path):
